@@ -41,7 +41,7 @@ from worker.tombstones import KeptTombstone, decode_tombstone, encode_tombstone
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _CHECK_SIZE = 8
 _PAGE = 1000  # rows
 _MOST_WITHDRAWN = 200_000  # shares that are remembered, to be told to brokers that were away
@@ -62,9 +62,9 @@ CREATE TABLE approvers (owner BLOB PRIMARY KEY, serial INTEGER, pack INTEGER, of
 CREATE TABLE amendment (pack INTEGER, share INTEGER, PRIMARY KEY (pack, share)) WITHOUT ROWID;
 CREATE TABLE superseded (owner BLOB, share INTEGER, at INTEGER, PRIMARY KEY (owner, share, at)) WITHOUT ROWID;
 CREATE INDEX superseded_at ON superseded (at);
-CREATE TABLE moved (share INTEGER, pack INTEGER, PRIMARY KEY (share, pack)) WITHOUT ROWID;
+CREATE TABLE moved (share INTEGER, pack INTEGER, sum BLOB, PRIMARY KEY (share, pack)) WITHOUT ROWID;
 CREATE INDEX moved_from_pack ON moved (pack);
-CREATE TABLE removal (serial INTEGER, lay_in INTEGER, share INTEGER, pack INTEGER, offset INTEGER,
+CREATE TABLE removal (serial INTEGER, lay_in INTEGER, share INTEGER, pack INTEGER, offset INTEGER, sum BLOB,
                       PRIMARY KEY (serial, lay_in)) WITHOUT ROWID;
 CREATE INDEX removal_of_pack ON removal (lay_in, share);
 CREATE INDEX removal_in_pack ON removal (pack);
@@ -82,7 +82,7 @@ _ENTER_SUPERSEDED = "INSERT OR REPLACE INTO superseded VALUES (?, ?, ?)"
 _FORGET_SUPERSEDED = "DELETE FROM superseded WHERE owner = ? AND share = ? AND at = ?"
 _TOMBSTONES_WHERE = "SELECT * FROM tombstone WHERE "
 _APPROVERS_WHERE = "SELECT * FROM approvers WHERE "
-_REMOVALS_WHERE = "SELECT serial, share, lay_in, pack, offset FROM removal WHERE "
+_REMOVALS_WHERE = "SELECT * FROM removal WHERE "
 _REWRITTEN = -1
 
 
@@ -209,6 +209,7 @@ class Index:
         self._in_memory, self._opening = in_memory, True
         try:
             if not in_memory and self._connect():
+                self.look_through()
                 self._load()
                 if not self.unread:
                     return True
@@ -291,7 +292,10 @@ class Index:
 
     def in_pack(self, number: int, after: int, limit: int = _PAGE) -> list[KeptShare]:
         """Some shares that lie in a pack (0: in files of their own), in order, from behind a serial on."""
-        return self._shares("pack = ? AND serial > ? ORDER BY serial LIMIT ?", (number, after, limit))
+        page = self._shares("pack = ? AND serial > ? ORDER BY serial LIMIT ?", (number, after, limit))
+        if page:
+            self._require_order(after, page[-1].serial)
+        return page
 
     def superseded_of(self, owner: bytes, after: int) -> list[KeptShare]:
         """Some shares that have a commitment of this owner which was replaced, in order, from behind a serial on."""
@@ -321,6 +325,7 @@ class Index:
         """All that is held, some at a time; Refusal where it is not as much as was counted: the index is damaged."""
         after, told, sequence = 0, 0, self.sequence
         while page := self._shares(f"serial > ? AND state <= 2 ORDER BY serial LIMIT {_PAGE}", (after,)):
+            self._require_order(after, page[-1].serial)
             after, told = page[-1].serial, told + len(page)
             yield [kept.announced for kept in page]
         if sequence == self.sequence and told != self.count(*HERE):
@@ -350,6 +355,7 @@ class Index:
 
     def _changed_since(self, sequence: int) -> Iterator[list[AnnouncedShare]]:
         while rows := self._ask(_CHANGED, (sequence, _PAGE)):
+            self._require_order(sequence, rows[-1][0])
             sequence = rows[-1][0]
             yield [self._read(*row).announced for _, *row in rows]
 
@@ -548,26 +554,31 @@ class Index:
 
     def moved(self, serial: int, number: int) -> None:
         """Note that a pack has a record of a share which lies in another one now."""
-        self._ask("INSERT OR IGNORE INTO moved VALUES (?, ?)", (serial, number))
+        self._ask("INSERT OR IGNORE INTO moved VALUES (?, ?, ?)", _summed(serial, number))
 
     def add_removal(self, removal: Removal) -> None:
         """Note where it is written that a share is gone, as long as a record of it, or an older copy, is there."""
         lay_in = {removal.lay_in}
         if not removal.is_of_pack:
-            lay_in |= {pack for (pack,) in self._ask("SELECT pack FROM moved WHERE share = ?", (removal.share,))}
+            lay_in |= {
+                self._whole(row)[1] for row in self._ask("SELECT * FROM moved WHERE share = ?", (removal.share,))
+            }
         for pack in lay_in:
-            row = removal.serial, pack, removal.share, *removal.place[:2]
-            self._ask("INSERT INTO removal VALUES (?, ?, ?, ?, ?)", row)
+            self._put_removal(removal._replace(lay_in=pack))
         self.count_living(removal.place, 1)
 
     def move_removal(self, serial: int, place: Place) -> None:
         """Note where a removal's record lies now; harmless where it is needed no more."""
-        removal = self._removal(serial)
-        if removal is None:
-            return
-        self._ask("UPDATE removal SET pack = ?, offset = ? WHERE serial = ?", (*place[:2], serial))
-        self.count_living(removal.place, -1)
-        self.count_living(place, 1)
+        removals = self._removals("serial = ?", serial)
+        for removal in removals:
+            self._put_removal(removal._replace(place=place))
+        for removal in removals[:1]:
+            self.count_living(removal.place, -1)
+            self.count_living(place, 1)
+
+    def _put_removal(self, removal: Removal) -> None:
+        row = removal.serial, removal.lay_in, removal.share, *removal.place[:2]
+        self._ask("INSERT OR REPLACE INTO removal VALUES (?, ?, ?, ?, ?, ?)", _summed(*row))
 
     def removals_in_pack(self, number: int) -> list[Removal]:
         """The removals that are written in a pack, each once."""
@@ -585,8 +596,8 @@ class Index:
         return next(iter(self._removals("serial = ?", serial)), None)
 
     def _removals(self, where: str, number: int) -> list[Removal]:
-        rows = self._ask(_REMOVALS_WHERE + where, (number,))
-        return [Removal(serial, share, lay_in, Place(pack, offset, 0)) for serial, share, lay_in, pack, offset in rows]
+        rows = [self._whole(row) for row in self._ask(_REMOVALS_WHERE + where, (number,))]
+        return [Removal(serial, share, lay_in, Place(pack, offset, 0)) for serial, lay_in, share, pack, offset in rows]
 
     # --- what a start finds
 
@@ -639,6 +650,7 @@ class Index:
         where = f"(encoding, owner) > (?, ?) ORDER BY encoding, owner LIMIT {_PAGE}"
         while page := self._placed(where, after):
             last = page[-1].kept.tombstone
+            self._require_order(after, (last.encoding_id, last.owner))
             after = last.encoding_id, last.owner
             yield page
 
@@ -772,6 +784,20 @@ class Index:
         if _summed(*row[:-1]) != tuple(row):
             raise self._found_damaged("a row is damaged")
         return row[:-1]
+
+    def _require_order(self, after: Any, last: Any) -> None:
+        """Refusal where rows that were asked for in order, from behind one on, do not end behind it."""
+        if last <= after:
+            raise self._found_damaged("its rows are not in order")
+
+    def look_through(self) -> None:
+        """Compare all rows with what they are found by; Refusal where these differ, and the index is made anew.
+
+        What a lookup finds is checked each time; what it does not find is missed here only.
+        """
+        (found,) = self._ask("PRAGMA integrity_check(1)")
+        if found != ("ok",):
+            raise self._found_damaged(str(found[0]))
 
     def contradicts(self, text: str) -> Exception:
         """What to raise where the index is found to contradict itself."""

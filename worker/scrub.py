@@ -2,6 +2,7 @@
 
     pick the next share in the order of serials → open it anew, header, trailer and amendment
         → read and check its blocks, one a turn
+    at the end of a round → look through the index
 
 The loop calls `turn`, which reads one block at most. All that the store holds is spread over `every` seconds; blocks
 are read while the loop is idle, unless the scrub is late. A share that a broker asked to have checked comes first and
@@ -13,6 +14,7 @@ each night completes its rounds too.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Annotated, Callable, Optional
 
@@ -235,6 +237,8 @@ class Scrub:
                 self._cursor.bytes,
                 self._cursor.damaged,
             )
+            with contextlib.suppress(Refusal):  # it is made anew at the next question
+                self._index.look_through()
         self._cursor = ScrubCursor(int(self._clock.unix()))
         self._last = self._index.last_serial  # new ones are for the next round
 

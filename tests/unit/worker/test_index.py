@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -32,6 +33,8 @@ from tests.support.sample_shares import (
     sample,
     with_index,
 )
+from worker import index as index_module
+from worker.index import Index
 from worker.layout import ShareKey
 from worker.refusals import Refusal
 from worker.share_states import State
@@ -323,6 +326,82 @@ def test_a_page_of_zeros_anywhere_in_the_index_costs_nothing(tmp_path: Path) -> 
     whole = (life.store.folder / "index.sqlite").read_bytes()
     for at in range(0, len(whole), 4096):
         check_costs_nothing(life, said, whole[:at] + bytes(4096) + whole[at + 4096 :], f"page at {at}")
+
+
+def swapped(page: bytes) -> Iterator[bytes]:
+    """A page of a b-tree, with each two neighbours of its cells in each other's place (fileformat2.html, 1.6)."""
+    count = int.from_bytes(page[3:5], "big")
+    for at in range(8, 8 + 2 * (count - 1), 2):
+        yield page[:at] + page[at + 2 : at + 4] + page[at : at + 2] + page[at + 4 :]
+
+
+def out_of_order(path: Path, table: str) -> list[bytes]:
+    """An index with two rows of a table, or of what it is looked up by, in each other's place: each two."""
+    database = sqlite3.connect(path)
+    ((page,),) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchall()
+    database.close()
+    whole, start = path.read_bytes(), 4096 * (page - 1)
+    return [whole[:start] + each + whole[start + 4096 :] for each in swapped(whole[start : start + 4096])]
+
+
+@pytest.mark.parametrize("table", ["share", "share_of_encoding", "share_not_held", "share_changed", "tombstone"])
+def test_rows_that_are_not_in_order_cost_nothing(tmp_path: Path, table: str) -> None:
+    life, said = lived(tmp_path)
+    damaged = out_of_order(life.store.folder / "index.sqlite", table)
+    assert damaged
+    for number, index in enumerate(damaged):
+        check_costs_nothing(life, said, index, f"{table} {number}")
+
+
+def test_rows_that_come_out_of_order_while_it_runs_are_not_asked_for_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life, _ = lived(tmp_path)
+    monkeypatch.setattr(Index, "look_through", lambda _: None)
+    monkeypatch.setattr(index_module, "_PAGE", 1)
+    for index in out_of_order(life.store.folder / "index.sqlite", "share"):
+        (life.store.folder / "index.sqlite").write_bytes(index)
+        store = ShareStore(life.store.folder, clock=life.clock)
+        with contextlib.suppress(Refusal):
+            assert len(list(itertools.islice(store.pages(), 100))) < 100
+        store.close()
+
+
+def test_the_scrub_looks_through_the_index_when_a_round_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    life, said = lived(tmp_path)
+    missed = 0
+    for index in out_of_order(life.store.folder / "index.sqlite", "share_of_encoding"):
+        (life.store.folder / "index.sqlite").write_bytes(index)
+        with monkeypatch.context() as at_the_start:
+            at_the_start.setattr(Index, "look_through", lambda _: None)
+            store = ShareStore(life.store.folder, clock=life.clock)
+        missed += any(store._index.held(key) is None for key in said.held)
+        for _ in range(30):
+            life.clock.pass_time(86_400)
+            store.scrub.turn(life.clock.now, idle=True)
+        assert all(store._index.held(key) is not None for key in said.held)
+        store.close()
+    assert missed
+
+
+def test_a_removal_with_a_bit_flipped_removes_no_other_share(life: Life) -> None:
+    SAMPLES[0].put(life.store, 0)
+    SAMPLES[1].put(life.store, 0)
+    life.restart(SAMPLES[0], 0, OWNER)
+    life.store.delete(SAMPLES[0].deletion(trash_seconds=NO_TRASH), OWNER)
+    life.purge(SAMPLES[0], 0, OWNER)
+    gone, there = (life.store._index.copies(SAMPLES[number].key(0)) for number in (0, 1))
+    assert (len(gone), len(there)) == (0, 1)
+    life.store.close()
+    database = sqlite3.connect(life.store.folder / "index.sqlite", isolation_level=None)
+    assert database.execute("UPDATE removal SET share = ?", (there[0].serial,)).rowcount == 1
+    database.close()
+    life.store = ShareStore(life.store.folder, clock=life.clock)
+    life.store.compaction._number = 2  # where it is written, now again
+    while life.store.compaction._number is not None:
+        life.store.compaction.turn(life.clock.now)
+    life.store = with_index(life.store, life.clock, {})
+    assert set(held_by(life.store)) == {SAMPLES[1].key(0)}
 
 
 def test_an_index_cut_short_or_foreign_costs_nothing(tmp_path: Path) -> None:
