@@ -13,6 +13,7 @@ from typing import NamedTuple
 from common.chunks import chunks
 from common.errors import ProtocolError
 from common.link.link import Link
+from common.link.replies import Reply
 from common.process.events import waiting
 from common.protocol.codec import pack, unpack
 from common.protocol.messages import (
@@ -21,6 +22,7 @@ from common.protocol.messages import (
     Device,
     Empty,
     EncodingAt,
+    Holdings,
     Identifier,
     ListObjects,
     Locate,
@@ -101,15 +103,28 @@ async def list_encodings(link: Link) -> list[EncodingAt]:
 
 
 async def list_pages(link: Link) -> AsyncIterator[dict[bytes, list[EncodingAt]]]:
-    """The same, some objects at a time, by object id; as far as the broker knows them now."""
-    after = b""
-    while True:
-        reply = await link.request(LIST, ListObjects(after, min(_PAGE, MAX_OBJECTS)))
-        page: dict[bytes, list[EncodingAt]] = {}
-        for encoding in unpack(reply.payload, list[EncodingAt]):
-            page.setdefault(encoding.object_id, []).append(encoding)
-        if page:
-            yield page
-        if reply.header.complete or not page:
-            return
-        after = max(page)
+    """The same, some objects at a time, by object id; as far as the broker knows them now.
+
+    The next are asked for while some are used.
+    """
+
+    def ask(after: bytes) -> asyncio.Task[Reply[Holdings]]:
+        return asyncio.ensure_future(link.request(LIST, ListObjects(after, min(_PAGE, MAX_OBJECTS))))
+
+    asked = ask(b"")
+    try:
+        while True:
+            reply = await asked
+            page: dict[bytes, list[EncodingAt]] = {}
+            for encoding in unpack(reply.payload, list[EncodingAt]):
+                page.setdefault(encoding.object_id, []).append(encoding)
+            is_last = reply.header.complete or not page
+            if not is_last:
+                asked = ask(max(page))
+            if page:
+                yield page
+            if is_last:
+                return
+    finally:
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from common.link.link import Link
 from common.link.questions import list_pages
 from common.protocol.codec import unpack
@@ -28,6 +30,6 @@ async def catch_up(link: Link, index: VaultIndex) -> None:
             continue
         listing = index.list_anew()
         async for page in list_pages(link):
-            listing.add(page)
+            await asyncio.to_thread(listing.add, page)
         if listing.finish(cursor):
             return  # what changed while it was listed is told next time: where very much does, it would never end

@@ -197,11 +197,15 @@ class Repository:
 
     def located_here(self, sha256s: Sequence[bytes]) -> dict[bytes, list[EncodingAt]]:
         """SHA-256 → its encodings as the index has them, without a question; `catch_up` goes before."""
-        names = {sha256: self.object_ids(sha256) for sha256 in sha256s}
-        rows = self.index.objects([name for both in names.values() for name in both])
+        names: dict[bytes, tuple[bytes, ...]]
+        if self.index.may_have_granted():
+            names = {sha256: self.object_ids(sha256) for sha256 in sha256s}
+        else:
+            names = {sha256: (self.key.object_id(sha256),) for sha256 in sha256s}
+        rows, alive = self.index.objects([name for some in names.values() for name in some]), self.alive
         return {
-            sha256: [each for name in both if name in rows for each in located(rows[name], self.alive)]
-            for sha256, both in names.items()
+            sha256: [each for name in some if name in rows for each in located(rows[name], alive)]
+            for sha256, some in names.items()
         }
 
     def object_ids(self, sha256: bytes) -> tuple[bytes, bytes]:

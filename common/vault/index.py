@@ -56,6 +56,7 @@ _DIGITS = 4  # bytes of a SHA-256 by which it is looked for: all that `check_has
 _MOST_CONTENT = 256 << 10  # bytes
 _TAIL = 1000  # images that came since all were put in order, and are sorted at each listing; or
 _TAIL_PART = 10  # the part of all that these may be
+_MOST_OPENED = 1000  # mappings
 _KINDS = {None: 0, TREE: 1, SNAPSHOT: 2, PRUNE: 3}
 _IMAGE, _SNAPSHOT = _KINDS[None], _KINDS[SNAPSHOT]
 
@@ -88,6 +89,8 @@ _UNTIL = "SELECT value FROM meta WHERE name = 'ordered until'"
 _COUNT = "SELECT COUNT(*) FROM objects WHERE kind = ?"
 _COUNT_TAIL = "SELECT COUNT(*) FROM objects WHERE kind = ? AND id > ?"
 _COUNT_LACKING = "SELECT COUNT(*) FROM objects WHERE digits IS NULL"
+_MAY_HAVE_GRANTED = """SELECT EXISTS (SELECT 1 FROM objects WHERE own IS NOT NULL)
+                       OR EXISTS (SELECT 1 FROM objects WHERE digits IS NULL)"""
 _THERE = "SELECT 1 FROM objects WHERE name = ?"
 
 R = TypeVar("R")
@@ -121,6 +124,7 @@ class VaultIndex:
         self._database: Optional[sqlite3.Connection] = None
         self._sealer = RowSealer(key.index_subkey(), bytes(SALT_SIZE))
         self._warned = False
+        self._opened: dict[MappingName, ImageMapping] = {}  # to describe what is new; each until it is asked for
 
     @property
     def path(self) -> Path:
@@ -222,6 +226,7 @@ class VaultIndex:
 
     def forget_mapping(self, object_id: bytes, encoding_id: bytes) -> None:
         """Remove a mapping that is not needed any more."""
+        self._opened.pop((object_id, encoding_id), None)
 
         def delete(database: sqlite3.Connection) -> None:
             database.execute("DELETE FROM mappings WHERE name = ?", (self._mapping_name(object_id, encoding_id),))
@@ -230,7 +235,8 @@ class VaultIndex:
 
     def mapping(self, object_id: bytes, encoding_id: bytes) -> Optional[ImageMapping]:
         """A kept mapping, opened; None where there is none, or it does not open and has to be fetched."""
-        return self._do(lambda database: self._mapping(database, object_id, encoding_id))
+        opened = self._opened.pop((object_id, encoding_id), None)
+        return opened or self._do(lambda database: self._mapping(database, object_id, encoding_id))
 
     def _mapping(self, database: sqlite3.Connection, object_id: bytes, encoding_id: bytes) -> Optional[ImageMapping]:
         name = self._mapping_name(object_id, encoding_id)
@@ -352,6 +358,8 @@ class VaultIndex:
         for each in encodings:
             mapping = self._mapping(database, object_id, each.encoding_id)
             if mapping is not None:
+                if len(self._opened) < _MOST_OPENED:
+                    self._opened[object_id, each.encoding_id] = mapping
                 return self._described(object_id, each.encoding_id, mapping)
         return None
 
@@ -409,6 +417,10 @@ class VaultIndex:
             return {row.object_id: row for row in rows.values()}
 
         return self._do(find)
+
+    def may_have_granted(self) -> bool:
+        """Whether any object may be one that others share with the vault, or left for it."""
+        return bool(self._do(lambda database: database.execute(_MAY_HAVE_GRANTED).fetchone()[0]))
 
     def count_lacking(self) -> int:
         """How many objects there are of which no mapping is known."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +20,7 @@ from common.protocol.messages import AnnouncedShare, Message
 from common.protocol.operations import Spec
 from common.repository import catching_up
 from common.repository.catching_up import catch_up
-from common.vault.index import VaultIndex
+from common.vault.index import FullListing, VaultIndex
 from tests.support.sample_broker import SampleBroker, SamplePeer, only
 from tests.support.sample_images import KEY
 
@@ -29,6 +31,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.index = VaultIndex(folder, KEY)
         self.asked: list[Operation] = []
+        self.on_asked: Callable[[], object] = lambda: None
         self.start_broker()
 
     def start_broker(self) -> None:
@@ -38,6 +41,7 @@ class Machine:
 
     async def request(self, spec: Spec[Any, Any], header: Message) -> Reply[Any]:
         self.asked.append(spec.number)
+        self.on_asked()
         message = only(self.client.ask(spec.number, header))
         return Reply(unpack_header(message.header, spec.reply), memoryview(message.payload or b""))
 
@@ -74,6 +78,21 @@ def test_a_new_index_lists_all_and_then_only_what_changed(machine: Machine) -> N
     withdraw(machine.worker, 0, 3)
     assert machine.follow() == [Operation.CHANGES] * 4
     assert machine.follow() == [Operation.CHANGES]
+
+
+def test_the_next_page_is_asked_for_while_one_is_kept(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked_for = FullListing.add, threading.Event()
+    later = iter([True, True, False])  # whether there is another page
+
+    def add(listing: FullListing, page: Any) -> None:
+        if next(later):
+            assert asked_for.wait(30)
+        asked_for.clear()
+        real(listing, page)
+
+    monkeypatch.setattr(FullListing, "add", add)
+    machine.on_asked = lambda: asked_for.set() if machine.asked.count(Operation.LIST) > 1 else None
+    assert machine.follow().count(Operation.LIST) == 3
 
 
 def test_what_another_broker_has_takes_the_place_of_all(machine: Machine) -> None:

@@ -18,6 +18,7 @@ import pytest
 from common.errors import IntegrityError
 from common.protocol.messages import EncodingAt, ShareAt
 from common.vault import index as index_module
+from common.vault.granting import open_any
 from common.vault.index import Cursor, Learned, VaultIndex, indexes_in, located, remove_index
 from common.vault.index_rows import ObjectRow, RowSealer, SeenRow
 from common.vault.keys import VaultKey
@@ -193,6 +194,50 @@ def test_what_was_stored_here_is_known_without_asking(index: VaultIndex) -> None
     index.keep_mapping(*learned(mapping, encoding)[:3])
     index.apply({encoding.object_id: [encoding]})
     assert names(index) == ["1.jpg"]
+
+
+def test_a_mapping_that_told_what_an_object_is_is_not_opened_again_to_be_used(
+    index: VaultIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapping = mapping_of(1)
+    encoding = located_at(mapping)
+    name = encoding.object_id, encoding.encoding_id
+    index.keep_mapping(*name, learned(mapping, encoding).sealed)
+    index.apply({encoding.object_id: [encoding]})
+    opened: list[bytes] = []
+
+    def count(key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: bytes) -> Mapping:
+        opened.append(encoding_id)
+        return open_any(key, sealed, object_id, encoding_id)
+
+    monkeypatch.setattr(index_module, "open_any", count)
+    assert index.mapping(*name) == mapping
+    assert not opened
+    assert index.mapping(*name) == mapping
+    assert len(opened) == 1, "kept for one use only"
+
+
+def test_a_mapping_that_was_forgotten_is_gone_though_it_told_what_an_object_is(index: VaultIndex) -> None:
+    mapping = mapping_of(1)
+    encoding = located_at(mapping)
+    name = encoding.object_id, encoding.encoding_id
+    index.keep_mapping(*name, learned(mapping, encoding).sealed)
+    index.apply({encoding.object_id: [encoding]})
+    index.forget_mapping(*name)
+    assert index.mapping(*name) is None
+
+
+def test_objects_are_the_vaults_own_once_all_mappings_say_so(index: VaultIndex) -> None:
+    assert not index.may_have_granted()
+    own, other = mapping_of(1), mapping_of(2)
+    told(index, own)
+    assert not index.may_have_granted()
+    encoding = located_at(other, object_id=granted_object_id(KEY, other))
+    index.apply({encoding.object_id: [encoding]})
+    assert index.may_have_granted(), "its mapping is not known"
+    index.learn([Learned(encoding.object_id, encoding.encoding_id, b"sealed", other)])
+    assert not index.count_lacking()
+    assert index.may_have_granted()
 
 
 def test_an_image_stored_again_under_another_name_has_that_name(index: VaultIndex) -> None:
