@@ -172,7 +172,8 @@ class Repair:
         yield from self._at(self.task.stale, lambda place: self._amend(place, agreed))
         bad = yield from self._read(agreed.recipe)
         discards = [place for place in self._around.may_discard(self.task) if place.share not in bad]
-        yield [self._discard_one(place) for place in discards]
+        left = set(discards)
+        yield Enough([self._discard(place, left) for place in discards], lambda: all(map(self._is_slow, left)))
         if bad:
             raise GaveUp(f"{len(bad)} shares of it are not good")
         short = len(targets) - len(outcome.placed)
@@ -180,6 +181,8 @@ class Repair:
             raise GaveUp(f"{short} shares found no place")
         if outcome.refused and self.task.stale:
             raise GaveUp("a device does not take what was amended")
+        if left:
+            raise GaveUp("a device does not give up what there is too much of")
 
     def _at(self, places: Iterable[Place], steps: Callable[[Place], Steps[None]]) -> Steps[None]:
         """Take these steps at each place; those that are slow and can be done without count as refused."""
@@ -246,7 +249,7 @@ class Repair:
         if not self._inspected or (agreed is not None and len(agreed.devices) >= self._claim.k):
             return True
         gives_way = self._conflicts > 0 and not self._patient
-        return gives_way and all(self._around.is_slow(place.device) for place in self._inspected)
+        return gives_way and all(map(self._is_slow, self._inspected))
 
     def _inspect(self, place: Place) -> Steps[None]:
         self._inspected.add(place)
@@ -449,12 +452,17 @@ class Repair:
             if place in bad:
                 return
 
-    def _discard_one(self, place: Place) -> Steps[None]:
+    def _discard(self, place: Place, left: set[Place]) -> Steps[None]:
+        """Takes a place out of `left` where its device does it."""
         reply: Reply = yield self._request(place.device, Operation.DISCARD, self._name(place))
         if reply.answer.granted:
             self._outcome.discarded.append(place)
+            left.discard(place)
 
     # --- small things
+
+    def _is_slow(self, place: Place) -> bool:
+        return self._around.is_slow(place.device)
 
     def _request(
         self, device: bytes, operation: Operation, header: Message, payload: Optional[Buffer] = None, credit: int = 0

@@ -474,6 +474,22 @@ def test_a_copy_that_is_not_good_keeps_no_other_share_s_surplus(bench: Bench) ->
     assert (outcome.done, outcome.discarded) == (False, [donor])
 
 
+def test_a_discard_that_a_device_does_not_answer_is_not_waited_for_once_it_is_slow(bench: Bench) -> None:
+    task = bench.task(kind=Kind.CHECK, discards=(bench.place(1), bench.place(2)))
+    device = bench.devices[2].device_id
+    ask = bench.ask
+
+    def silent_once_asked_for_that(request: Request, then: Then, asker: object) -> None:
+        if (request.operation, request.device) == (Operation.DISCARD, device):
+            bench.silent.add(device)
+        ask(request, then, asker)
+
+    bench.ask = silent_once_asked_for_that  # type: ignore[method-assign]
+    outcome = bench.run(task)
+    assert outcome.discarded == [bench.place(1)]
+    assert outcome.reason == "a device does not give up what there is too much of"
+
+
 def test_nothing_is_discarded_that_the_catalog_does_not_call_surplus_any_more(bench: Bench) -> None:
     bench.may = False
     assert bench.run(move(bench)).discarded == []
