@@ -7,6 +7,7 @@ snapshot_commands  forget, prune
 vault_commands     vaults: create, copy, protect; the keyring
 recovery_commands  recovery codes: print them, restore the vault from them
 contact_commands   contacts, share, unshare
+approver_commands  approvers: who has to agree that a trash is emptied early
 
 vault_work     what all commands about images share
 events         the events of all of them; `printer` prints these
@@ -20,6 +21,8 @@ strengthening  strengthen: store anew with today's devices, and delete the old e
 moving         retire and rebalance, by the steward
 deleting       delete and undelete, by the owner's signature
 undeleting     undelete, and with a snapshot what it names
+approving      approvers: names them, asks them, and has the trash emptied that enough of them signed
+approval_files the files that go to approvers and back, bytes only
 retention      forget: which snapshots a policy keeps
 pruning        prune: deletes what no snapshot names
 prune_plans    what a prune is about to delete, kept in the vault while it does

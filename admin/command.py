@@ -7,6 +7,7 @@ from typing import NoReturn, Optional
 
 import typer
 
+from admin.approver_commands import approvers
 from admin.contact_commands import contacts, share, unshare
 from admin.device_commands import rebalance, retire, status
 from admin.image_commands import delete, repair, strengthen, undelete, verify
@@ -46,6 +47,7 @@ for command in (recovery, restore):
 vault.add_typer(keyring, name="keyring")
 commands.add_typer(vault, name="vault")
 commands.add_typer(contacts, name="contacts")
+commands.add_typer(approvers, name="approvers")
 
 
 def main() -> NoReturn:

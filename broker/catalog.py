@@ -200,6 +200,8 @@ class Catalog:
             stone, trash_until, ends = told.tombstone, today + told.trash_left, today + told.left
             if not self._has_memory(device) or not self.tombstones.tell(device, stone, trash_until, ends):
                 self.cut_off.add(device)
+            elif not told.trash_left and self.tombstones.trash_until(stone) > today:
+                self.tombstones.note_emptied(device, stone)  # before its time, as approvers signed
             self.touch(stone.encoding_id)
 
     def register(self, device: bytes, *, anew: bool = True) -> None:

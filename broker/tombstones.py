@@ -16,6 +16,8 @@ from broker.budget import TELLER, TOMBSTONE, Budget
 from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, MAX_TOMBSTONES_ON_A_DEVICE, Tombstone
 from common.protocol.signatures import tombstone_rank
 
+_MOST_EMPTIED = 20_000  # some 400 bytes each
+
 
 class _Record(msgspec.Struct, gc=False, eq=False):
     """Of one encoding, by one owner. There may be very many: what most have not is None."""
@@ -42,6 +44,7 @@ class Tombstones:
         self._keys: dict[bytes, bytes] = {}  # owner → its key: one object for all that it signed
         self._counts: Counter[bytes] = Counter()  # of records that a device tells
         self._changed: dict[tuple[bytes, bytes], None] = {}  # encoding ids and owners
+        self._emptied: dict[tuple[bytes, bytes], set[bytes]] = {}  # likewise → who emptied their trash of it early
 
     def devices(self) -> set[bytes]:
         """Those that told of deletions."""
@@ -77,6 +80,7 @@ class Tombstones:
             record.behind = {other: record.rank_at(other) for other in record.told if other != device} or None
             record.best, record.rank, record.trash_until = self._shared(tombstone, record), rank, 0
             record.refused = None
+            self._emptied.pop((tombstone.encoding_id, record.owner), None)
         if rank == record.rank:
             record.trash_until = max(record.trash_until, trash_until)
         record.ends = max(record.ends, ends)
@@ -149,9 +153,22 @@ class Tombstones:
         return tombstone is not None and tombstone.deleted
 
     def trash_until(self, tombstone: Tombstone) -> int:
-        """Until when, in Unix seconds, this may be taken back where it is kept for longest."""
+        """Until when, in Unix seconds, this may be taken back where it is kept for longest; 0 where it is nowhere."""
         record = self._record(tombstone)
-        return 0 if record is None else record.trash_until
+        if record is None or self._emptied.get((tombstone.encoding_id, record.owner), set()).issuperset(record.told):
+            return 0
+        return record.trash_until
+
+    def note_emptied(self, device: bytes, tombstone: Tombstone) -> None:
+        """A device that told of this has nothing of it in the trash any more, before its time.
+
+        Of very many only some are known: the others seem to be there until their time is over.
+        """
+        record, name = self._record(tombstone), (tombstone.encoding_id, tombstone.owner)
+        if record is None or record.best != tombstone or device not in record.told:
+            return
+        if name in self._emptied or len(self._emptied) < _MOST_EMPTIED:
+            self._emptied.setdefault(name, set()).add(device)
 
     def ends(self, tombstone: Tombstone) -> int:
         """Until when, in Unix seconds, this is remembered where it is for longest."""
@@ -235,6 +252,7 @@ class Tombstones:
         self._records[encoding_id] = tuple(each for each in self._records[encoding_id] if each is not record)
         if not self._records[encoding_id]:
             del self._records[encoding_id]
+        self._emptied.pop((encoding_id, owner), None)
         self._owners[owner].discard(encoding_id)
         if not self._owners[owner]:
             del self._owners[owner], self._keys[owner]

@@ -22,6 +22,13 @@ import msgspec
 from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from admin.approval_files import (
+    EmptyingRequest,
+    decode_approval,
+    decode_request,
+    encode_approval,
+    encode_request,
+)
 from broker.members import Member, MembersFile
 from broker.rights import Standing
 from common.coding.recipe import decode_recipe
@@ -35,7 +42,7 @@ from common.membership.short_invite import ShortInvite, decode_short_invite
 from common.protocol import device_messages, messages
 from common.protocol.codec import pack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
-from common.protocol.messages import Message, Tombstone
+from common.protocol.messages import DeletionName, Message, Tombstone
 from common.protocol.operations import Role
 from common.vault import granting, key_file, mapping
 from common.vault.contact_card import ContactCard, card_of, decode_card, pack_cards, unpack_cards
@@ -140,6 +147,9 @@ def parsers(folder: Path) -> list[Parser]:
         Parser("tombstone, inside", _always(_tombstone_inside()), decode_tombstone, (IntegrityError,), _with_digest),
         Parser("approvers", _always(_APPROVERS), decode_approvers, (IntegrityError,)),
         Parser("approvers, inside", _always(_APPROVERS[:-34]), decode_approvers, (IntegrityError,), _with_digest),
+        Parser("request to empty", _always(_REQUEST), decode_request, (IntegrityError,)),
+        Parser("request to empty, inside", _always(_REQUEST[:-32]), decode_request, (IntegrityError,), _with_blake3),
+        Parser("approval, inside", _always(_APPROVAL[:-32]), decode_approval, (IntegrityError,), _with_blake3),
         Parser("amendment", _always(_AMENDMENT), read_amendment, (IntegrityError,)),
         Parser("amendment, inside", _always(_AMENDMENT[:-34]), read_amendment, (IntegrityError,), _with_digest),
         Parser("pack's frame, inside", _always(_FRAME), _decode_frame, (), _with_check),
@@ -332,6 +342,15 @@ def _with_digest(body: bytes) -> bytes:
 
 
 _AMENDMENT = encode_amendment(_IMAGE.signed, bytes(32), Replaced(bytes(16), bytes(32), 1))
+
+
+def _with_blake3(body: bytes) -> bytes:
+    return body + blake3(body).digest()
+
+
+_NAMED = KEY.approver_list(1, [bytes(32), bytes(range(32))], 2)
+_REQUEST = encode_request(EmptyingRequest(_NAMED, [DeletionName(_ID, 1)] * 3, 3, 3600, 2**31))
+_APPROVAL = encode_approval(KEY.approval(_NAMED, [bytes(32)]))
 _APPROVERS = encode_approvers(KeptApprovers(None, KEY.approver_list(1, [bytes(32), bytes(range(32))], 2), 2**31, 2**32))
 _SALT = bytes(8)
 _FRAME = pack_format.encode_frame(pack_format.make_frame(pack_format.Kind.SHARE, (_ID, 3), 1, 0, _BLOCK), _SALT)[:-8]

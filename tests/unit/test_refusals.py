@@ -8,6 +8,7 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 
+from admin.approval_files import decode_approval, decode_request
 from broker.members import MembersFile
 from common.coding.commitments import CommitmentVerifier
 from common.coding.recipe import decode_recipe
@@ -140,6 +141,8 @@ READERS: dict[str, Callable[[bytes, Inputs, Path], object]] = {
     "tombstone": lambda data, _inputs, _folder: decode_tombstone(data),
     "approvers": lambda data, _inputs, _folder: decode_approvers(data),
     "approved emptying": approved_emptying,
+    "request to empty a trash": lambda data, _inputs, _folder: decode_request(data),
+    "approval": lambda data, _inputs, _folder: decode_approval(data),
     "commitment": signed_commitment,
     "envelope": lambda data, _inputs, _folder: decode_envelope(data),
     "header": lambda data, inputs, _folder: unpack_header(data, getattr(device_messages, inputs["header"])),

@@ -109,5 +109,42 @@ def _approvals() -> list[Row]:
     ]
 
 
+def _file(*fields: Any) -> bytes:
+    body = bytes(packb(fields))
+    return body + blake3(body).digest()
+
+
+def _request(
+    named: Named = _NAMED, magic: str = "tessera-emptying", version: int = 1, deleted: tuple[bytes, int] = _DELETED
+) -> bytes:
+    return _file(magic, version, named, [deleted], 1, 3600, 2**31)
+
+
+def _files() -> list[Row]:
+    def row(kind: str, name: str, data: bytes, words: str) -> Row:
+        return bad(kind, name, data, "IntegrityError", words)
+
+    asked, signed = "request to empty a trash", "approval"
+    request, approval = _request(), _file("tessera-approval", 1, _approval(_ANNA))
+    return [
+        good(asked, "of one deletion", request),
+        row(asked, "empty", b"", "or it is damaged"),
+        row(asked, "cut", request[:-1], "or it is damaged"),
+        row(asked, "a later version", _request(version=2), "of a version that is known here"),
+        row(asked, "another magic", _request(magic="tessera-emptyin"), "of a version that is known here"),
+        row(asked, "generation 0", _request(deleted=(ENCODING_ID, 0)), "of a version that is known here"),
+        row(asked, "an approval", approval, "of a version that is known here"),
+        row(
+            asked, "a list that the owner did not sign", _request([*_NAMED[:3], 3, _NAMED[4]]), "did not sign this list"
+        ),
+        row(asked, "a list of which one is enough", _request(_named(needed=1)), "at least 2"),
+        good(signed, "as it should be", approval),
+        row(signed, "cut", approval[:-1], "or it is damaged"),
+        row(signed, "a request", request, "of a version that is known here"),
+        row(signed, "a key of 31 bytes", _file("tessera-approval", 1, [bytes(31), bytes(64)]), "of a version that"),
+        row(signed, "a later version", _file("tessera-approval", 2, _approval(_ANNA)), "of a version that"),
+    ]
+
+
 def approver_rows() -> list[Row]:
-    return _records() + _approvals()
+    return _records() + _approvals() + _files()

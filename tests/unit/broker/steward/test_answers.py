@@ -615,6 +615,19 @@ def test_an_owner_sees_what_they_may_take_back_and_nobody_elses(broker: SampleBr
     assert trash(broker.client(OTHER_KEY))[1] == []
 
 
+def test_what_every_device_emptied_before_its_time_is_not_to_be_taken_back(broker: SampleBroker) -> None:
+    a, b, _ = three_workers(broker)
+    client = broker.client(KEY)
+    for device in (a, b):
+        report(device, tombstone())
+    report(a, told(tombstone(), 0))
+    assert [each.trash_left for each in trash(client)[1]] == [10]
+    report(b, told(tombstone(), 0))
+    assert trash(client)[1] == []
+    report(a, tombstone(3))
+    assert [each.trash_left for each in trash(client)[1]] == [10], "deleted again"
+
+
 def test_a_long_list_of_trash_comes_in_pages(broker: SampleBroker) -> None:
     device = broker.worker("nas")
     ids = [number.to_bytes(16, "big") for number in range(MAX_OBJECTS + 1)]
