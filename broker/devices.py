@@ -117,6 +117,10 @@ class Devices:
     def complete(self, device: bytes) -> bool:
         return self._states[device].complete
 
+    def any_announcing(self) -> bool:
+        """Whether one that is connected has yet to announce all that it holds."""
+        return any(state.connected and not state.complete for state in self._states.values())
+
     def known_complete(self, device: bytes) -> bool:
         """It is here, and has announced all that it holds: what it tells is news."""
         return self.connected(device) and self.complete(device)

@@ -128,14 +128,14 @@ class Server:
         next_tick = 0.0
         while not stopping.is_set():
             self._authentication.require()
-            ready = dict(poller.poll(int(_TICK * 1000) if self._steward.survey.current else 0))
+            ready = dict(poller.poll(0 if self._steward.has_to_look else int(_TICK * 1000)))
             if self._authentication.socket in ready:
                 self._authentication.answer()
             for side, router in self._routers.items():
                 if router in ready:
                     self._drain(side, router)
             now = self._time()
-            if not ready:
+            if not ready and self._steward.has_to_look:
                 self._steward.look(now)
             if now >= next_tick:
                 next_tick = now + _TICK

@@ -143,8 +143,13 @@ class Steward:
         self.requests.answered(device, request_id, frames, now)
         self._go_on(now)
 
+    @property
+    def has_to_look(self) -> bool:
+        """Whether there is anything to `look` at between ticks: not what changes with the next page announced."""
+        return not self.survey.current and not self._devices.any_announcing()
+
     def look(self, now: float) -> None:
-        """Go on looking at all encodings where that is not done, between ticks: to be called while nobody waits."""
+        """Go on looking at all encodings, while nobody waits."""
         self._look(now, _LOOKS_BETWEEN)
 
     def _go_on(self, now: float) -> None:

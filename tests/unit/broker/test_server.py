@@ -12,6 +12,7 @@ from broker.catalog import Catalog, in_memory
 from broker.catalog_rows import Storage
 from broker.listening import Listening
 from broker.members import MembersFile
+from broker.rights import Standing
 from broker.server import Server
 from broker.steward import steward
 from broker.steward.assessment import State
@@ -19,6 +20,7 @@ from broker.steward.steward import Settings
 from common.protocol.messages import AnnouncedShare
 from tests.support.programs import wait_until
 from tests.support.running_broker import RunningBroker
+from tests.support.sample_broker import SampleBroker
 
 ENCODINGS = 5000
 
@@ -51,3 +53,15 @@ def test_while_nobody_asks_anything_all_is_looked_at_without_waiting_for_ticks(
         wait_until(lambda: broker.unrecoverable == ENCODINGS, "all is looked at")
     finally:
         broker.stop()
+
+
+def test_while_a_device_announces_everything_nothing_is_surveyed_between_ticks() -> None:
+    broker = SampleBroker()
+    worker = broker.admit(Standing.WORKER, "attic")
+    worker.register()
+    assert not broker.steward.survey.current
+    assert not broker.steward.has_to_look
+    worker.announce()
+    assert broker.steward.has_to_look
+    broker.tick()
+    assert not broker.steward.has_to_look
