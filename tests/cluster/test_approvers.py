@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cluster.local import LocalCluster
+from common.vault.contact_card import card_of
+from common.vault.keys import VaultKey
 from tests.cluster.conftest import MakeUser, running_cluster
 from tests.support.devices import numbers, wait_lost
 from tests.support.programs import Ended, User, random_bytes, wait_until
@@ -138,3 +141,25 @@ def test_with_a_hold_that_is_not_over_a_list_is_shown_as_under_way(user: User, m
     assert user.run("admin", "delete", "--hash", sha256, "--yes").exit_code == 0
     ended = admin(user, "request", str(user.folder / "request"))
     assert ended.exit_code == REFUSED and "no approvers are in effect" in ended.stderr, ended
+
+
+def test_whom_a_thief_named_the_owner_sees_and_removes(cluster: LocalCluster, user: User, tmp_path: Path) -> None:
+    """Both have the key; what the owner lacks is a card of these people."""
+    thief = User({**user.environment, "TESSERA_HOME": str(tmp_path / "thief-home")}, tmp_path / "thief")
+    shutil.copytree(user.home, thief.home)
+    user.store_bytes(random_bytes(3000))
+    planted, own = ([card_of(VaultKey(bytes([each]) * 32), "card") for each in pair] for pair in ((1, 2), (3, 4)))
+    for machine, cards in ((thief, planted), (user, own)):
+        for name, card in zip(("anna", "bob"), cards):
+            assert machine.run("admin", "contacts", "add", name, card.encode()).exit_code == 0
+    assert admin(thief, "add", "anna", "bob").exit_code == 0
+
+    shown = sorted(card.owner_key.hex()[:16] for card in planted)
+    assert f"UNDER WAY: 2 of {', '.join(shown)}; named" in admin(user, "list").lines[1]
+    ended = admin(user, "add", "anna", "bob")
+    assert ended.exit_code == REFUSED and f"{shown[0]} is named already" in ended.stderr, ended
+    assert admin(user, "remove", "anna").exit_code == GONE, "it is none of those who are named"
+    assert admin(user, "remove", *shown).exit_code == 0
+    assert not [line for line in admin(user, "list").lines if shown[0] in line]
+    assert admin(user, "add", "anna", "bob").exit_code == 0
+    assert "UNDER WAY: 2 of anna, bob; named" in admin(user, "list").lines[1]
