@@ -23,6 +23,13 @@ class _File:
     modified: float = 0.0
 
 
+class _Database(sqlite3.Connection):
+    """Closed when nobody has it any more: a worker in memory is left, as a power cut leaves one."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class MemoryDisk(Disk):
     """`clock`: Unix seconds. What is written is durable at once."""
 
@@ -75,7 +82,7 @@ class MemoryDisk(Disk):
 
     def database(self, path: Path) -> sqlite3.Connection:
         """One that is lost with the worker, which makes its index anew at each start."""
-        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=_Database)
 
     def size(self, descriptor: int) -> int:
         return len(self._open[descriptor].content)
