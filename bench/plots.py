@@ -164,7 +164,7 @@ def _figure(rows: int, columns: int, height: float, title: str, *, sharing: bool
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.0 * columns, height * rows + 0.6), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     axes = figure.subplots(rows, columns, squeeze=False, sharey="row" if sharing else False)
     return figure, list(axes.flat)
 
