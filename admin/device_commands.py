@@ -111,6 +111,8 @@ def _state(device: Device) -> str:
         state += f", waited for until {_moment(device.waited_for)}"
     if device.kind is DeviceKind.LAPTOP:
         state = f"laptop, {state}"
+    if device.retiring and not device.left and device.held_for:
+        return f"{state}, retiring: for {format_duration(device.held_for)} it holds what was deleted or changed"
     return f"{state}, retiring: {device.left} shares left" if device.retiring else state
 
 

@@ -16,9 +16,11 @@ from common.process.events import BytesLeft, Warned
 from common.protocol.identifiers import shown_key
 from common.protocol.messages import Acknowledged, Code, Device, Empty, Retire
 from common.protocol.operations import REBALANCE, RETIRE, H, Spec
+from common.text import format_duration
 
 _LOOK = 0.5  # seconds
 _TIMEOUT = 20.0  # seconds without progress after which a warning is shown
+_HELD = 3.0  # likewise, where it is known that it takes days
 
 
 async def begin_retirement(link: Link, name: str) -> Device:
@@ -71,13 +73,21 @@ async def retire_device(link: Link, name: str) -> int:
             changed = link.time()
         left = here.left
         link.emit(BytesLeft(status.health.bytes_left))
-        if link.time() - changed > _TIMEOUT:
+        patience = _HELD if here.held_for and not here.left else _TIMEOUT
+        if link.time() - changed > patience:
             raise _stuck(status, here, had)
         await asyncio.sleep(_LOOK)
 
 
 def _stuck(status: Status, device: Device, had: int) -> NotEnoughError:
     others = sum(d.alive and not d.retiring for d in status.devices)
+    if not device.left and device.held_for:
+        return NotEnoughError(
+            f"all {had} shares of {device.name} are elsewhere, and it stays on the list: for "
+            f"{format_duration(device.held_for)} it holds what was deleted or changed; do not unplug it yet",
+            advice="it is taken off the list by itself then; at once by: python broker/broker.py revoke "
+            f"{device.name}, where nothing of that is to be taken back",
+        )
     if not device.left and device.alive:
         names = ", ".join(d.name for d in status.devices if not d.alive) or "those that are away"
         return NotEnoughError(

@@ -10,30 +10,32 @@ replaced after that, and whoever it is has to be shut out before: each can take 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import msgspec
 
-from admin.deleting import deleted_images, list_trash
+from admin.deleting import list_trash
 from admin.events import Changed, DeviceFailed, Emit, NotChanged
 from admin.quorum import require_quorum, tell
-from admin.undeleting import undelete_all
+from admin.undeleting import emit_taken_back, undelete_since
 from common.chunks import chunks
 from common.coding.commitments import rank
 from common.coding.recipe import decode_recipe
 from common.errors import NotEnoughError, TesseraError
 from common.link.link import run_with_link
 from common.link.questions import list_pages, locate
+from common.link.replies import DeclinedError
 from common.membership.identity import ClientIdentity
 from common.process.events import Warned, waiting
 from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import Amend, Commitment, HeldFor, ListSuperseded, SignedCommitment
-from common.protocol.messages import EncodingAt
-from common.protocol.operations import AMEND, SUPERSEDED
+from common.protocol.messages import MOST_AHEAD, Code, EncodingAt
+from common.protocol.operations import AMEND, SUPERSEDED, UNDELETE
 from common.repository.repository import Repository, open_repository
 from common.vault.folder import VaultFolder
 from common.vault.granting import open_any
@@ -43,21 +45,24 @@ _TOGETHER = 16  # encodings that are taken back at a time
 _AT_ONCE = 500  # objects that are located at a time
 
 
+class _Rank(NamedTuple):
+    generation: int
+    revision: int
+
+
 @dataclass
 class _Held:
     """What devices say of one encoding of which something was replaced."""
 
     before: dict[bytes, Commitment] = field(default_factory=dict)  # device → what it had at the time
-    generation: int = 0  # the highest there is now, and the highest revision
-    revision: int = 1
+    now: dict[bytes, _Rank] = field(default_factory=dict)  # device → what holds there
     everywhere: bool = True  # what each had holds there again
 
     def add(self, device: bytes, part: HeldFor, commitment: Commitment) -> None:
         if device not in self.before:  # the oldest comes first
             self.before[device] = commitment
             self.everywhere = self.everywhere and part.again
-        self.generation = max(self.generation, part.generation, commitment.generation)
-        self.revision = max(self.revision, part.revision, commitment.revision)
+        self.now[device] = _Rank(part.generation, part.revision)
 
     @property
     def chosen(self) -> Commitment:
@@ -67,9 +72,19 @@ class _Held:
         best = max(self.before, key=lambda device: (votes[says[device]], [-each for each in rank(self.before[device])]))
         return self.before[best]
 
-    def next(self) -> Commitment:
-        """What was chosen, so that it holds."""
-        return msgspec.structs.replace(self.chosen, generation=self.generation + 1, revision=self.revision + 1)
+    def steps(self, device: bytes) -> Iterator[Commitment]:
+        """What was chosen, so that it holds; before it, what leads a device there that takes no more ahead at once."""
+        chosen = self.chosen
+        here = self.now.get(device, _Rank(chosen.generation, chosen.revision))
+        generation = 1 + max(each.generation for each in self.now.values())
+        revision = 1 + max(each.revision for each in self.now.values())
+        ahead = max(generation - here.generation, revision - here.revision)
+        for step in range(MOST_AHEAD, ahead + MOST_AHEAD, MOST_AHEAD):
+            yield msgspec.structs.replace(
+                chosen,
+                generation=min(generation, here.generation + step),
+                revision=min(revision, here.revision + step),
+            )
 
 
 def _content(commitment: Commitment) -> bytes:
@@ -100,19 +115,24 @@ async def reclaim(repository: Repository, seconds: float) -> int:
     Emits the outcome of each image. The exit code: 3 where there was nothing, else that of the first failure.
     """
     await repository.list_devices(settled=True)
-    exit_code = 0
-    deleted = deleted_images(repository, [e for e in await list_trash(repository, emptied=True) if e.age <= seconds])
-    if deleted:
-        exit_code = await undelete_all(repository, seconds)
+    deleted = {each.encoding_id: each.generation for each in await list_trash(repository, emptied=True)}
+    undeleted = [each async for each in undelete_since(repository, seconds)]
     with waiting(repository.emit, "asking the devices what they hold"):
         held = await _held(repository, seconds)
     pending = {encoding_id: each for encoding_id, each in held.items() if not each.everywhere}
     holders = await _holders(repository, pending)
+    exit_code, taken = 0, set[bytes]()
     for some in chunks(sorted(pending), _TOGETHER):
-        taking = (_take_back(repository, each, pending[each], holders[each]) for each in some)
-        for code in await asyncio.gather(*taking):
+        taking = (_take_back(repository, each, pending[each], holders[each], deleted.get(each, 0)) for each in some)
+        for encoding_id, code in zip(some, await asyncio.gather(*taking)):
             exit_code = exit_code or code
-    if not deleted and not held:
+            taken |= {encoding_id} if code == 0 else set()
+    for image, error in undeleted:
+        if taken.issuperset(each.encoding_id for each in image.encodings):
+            continue  # it was given away or changed, too, and may have been deleted under another name
+        emit_taken_back(repository, image, error)
+        exit_code = exit_code or (0 if error is None else error.exit_code)
+    if not undeleted and not held:
         repository.emit(Warned("admin: connected devices hold nothing that was deleted or changed in that time"))
         return 3
     return exit_code
@@ -181,23 +201,26 @@ def _all(located: Iterable[Sequence[EncodingAt]]) -> Iterable[EncodingAt]:
     return (encoding for encodings in located for encoding in encodings)
 
 
-async def _take_back(repository: Repository, encoding_id: bytes, held: _Held, devices: Collection[bytes]) -> int:
-    """Take an encoding back, and emit the outcome; the exit code."""
-    name = encoding_id.hex()
-    try:
-        commitment = held.next()
-        recipe = decode_recipe(commitment.recipe)
-        name = open_any(repository.key, commitment.mapping, commitment.object_id, encoding_id).image_sha256.hex()
-        (signed,) = repository.key.signing_key().commit([commitment])
-        request, payload = Amend(encoding_id), pack(signed)
+async def _take_back(
+    repository: Repository, encoding_id: bytes, held: _Held, devices: Collection[bytes], deleted: int
+) -> int:
+    """Take an encoding back, and emit the outcome; the exit code. `deleted`: the last generation of its tombstones."""
+    chosen = held.chosen
+    name = open_any(repository.key, chosen.mapping, chosen.object_id, encoding_id).image_sha256.hex()
+    recipe = decode_recipe(chosen.recipe)
 
-        async def show(device: bytes) -> Optional[TesseraError]:
-            try:
-                await repository.link.request(AMEND, request, device=device, payload=payload)
-            except TesseraError as error:
+    async def show(device: bytes) -> Optional[TesseraError]:
+        try:
+            await _show(repository, encoding_id, held, device)
+        except DeclinedError as error:
+            if error.code not in (Code.NOT_FOUND, Code.CONFLICT):
                 return error
-            return None
+            return await _show_what_is_deleted(repository, encoding_id, held, device, deleted)
+        except TesseraError as error:
+            return error
+        return None
 
+    try:
         told = await tell(sorted(devices), show, len(devices))
         took = {device for device, error in told.items() if error is None}
         for device, error in told.items():
@@ -212,3 +235,25 @@ async def _take_back(repository: Repository, encoding_id: bytes, held: _Held, de
         return cause.exit_code
     repository.emit(Changed(name, "taken back"))
     return 0
+
+
+async def _show(repository: Repository, encoding_id: bytes, held: _Held, device: bytes) -> None:
+    """Bring a device to what was chosen; errors as of `Link.request`."""
+    for commitment in held.steps(device):
+        (signed,) = repository.key.signing_key().commit([commitment])
+        await repository.link.request(AMEND, Amend(encoding_id), device=device, payload=pack(signed))
+
+
+async def _show_what_is_deleted(
+    repository: Repository, encoding_id: bytes, held: _Held, device: bytes, deleted: int
+) -> Optional[TesseraError]:
+    """The same of a device that was told of fewer deletions than others, and takes no more ahead at once."""
+    for generation in range(MOST_AHEAD, deleted + 2 * MOST_AHEAD, MOST_AHEAD):
+        word = repository.key.tombstone(held.chosen.object_id, encoding_id, generation)
+        with contextlib.suppress(DeclinedError):  # it was deleted later, or was not, and is there
+            await repository.link.request(UNDELETE, word, device=device)
+    try:
+        await _show(repository, encoding_id, held, device)
+    except TesseraError as error:
+        return error
+    return None

@@ -77,6 +77,7 @@ def to_json(status: Status) -> dict[str, object]:
                 "shares": device.shares,
                 "away_seconds": device.away_seconds,
                 "retiring": device.retiring,
+                "held_seconds": device.held_for,
                 "shares_left": device.left,
                 "kind": device.kind.value,
                 "waited_for_seconds": device.waited_for,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Container, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Container, Sequence
 from typing import Optional
 
-from admin.deleting import by_object, deleted_images, list_trash, undelete_encodings, undelete_image
+from admin.deleting import DeletedImage, by_object, deleted_images, list_trash, undelete_encodings, undelete_image
 from admin.events import Changed
 from common.chunks import chunks
 from common.errors import NotEnoughError, TesseraError
@@ -41,19 +41,30 @@ async def undelete_all(repository: Repository, seconds: float) -> int:
 
     Emits the outcome of each. The exit code: 3 where nothing was deleted, or some of it is gone for good.
     """
-    deleted = [each for each in await list_trash(repository, emptied=True) if each.age <= seconds]
-    images = deleted_images(repository, deleted)
-    if not images:
+    exit_code: Optional[int] = None
+    async for image, error in undelete_since(repository, seconds):
+        emit_taken_back(repository, image, error)
+        exit_code = exit_code or (0 if error is None else error.exit_code)
+    if exit_code is None:
         repository.emit(Warned("admin: nothing was deleted in that time, as far as connected devices know"))
         return 3
-    exit_code = 0
-    for some in chunks(images, _TOGETHER):
+    return exit_code
+
+
+async def undelete_since(
+    repository: Repository, seconds: float
+) -> AsyncIterator[tuple[DeletedImage, Optional[TesseraError]]]:
+    """Undelete the same; each image, and why it could not be."""
+    deleted = [each for each in await list_trash(repository, emptied=True) if each.age <= seconds]
+    for some in chunks(deleted_images(repository, deleted), _TOGETHER):
         told = await asyncio.gather(*(_error_of(undelete_encodings(repository, image.encodings)) for image in some))
         for image, error in zip(some, told):
-            name = image.sha256 or image.encodings[0].object_id.hex()
-            repository.emit(Changed(name, "taken back") if error is None else Warned(f"admin: {name}: {error}"))
-            exit_code = exit_code or (0 if error is None else error.exit_code)
-    return exit_code
+            yield image, error
+
+
+def emit_taken_back(repository: Repository, image: DeletedImage, error: Optional[TesseraError]) -> None:
+    name = image.sha256 or image.encodings[0].object_id.hex()
+    repository.emit(Changed(name, "taken back") if error is None else Warned(f"admin: {name}: {error}"))
 
 
 async def _undelete_named(repository: Repository, trash: Container[bytes], sha256: str) -> None:

@@ -15,6 +15,7 @@ from common.protocol.identifiers import device_id
 from common.protocol.messages import DeviceKind
 
 SETTLE = 10.0  # seconds after the broker's start in which devices that are not here yet may still come
+_REPORTED = 1.0  # seconds by which what a report says may be older than it is
 SILENCE = 5.0  # seconds without a report after which a device is taken for gone
 
 
@@ -31,6 +32,7 @@ class DeviceNow(NamedTuple):
     kind: DeviceKind
     shares: int  # that it holds, as it said last
     hold: int  # seconds for which it keeps what is deleted
+    held_for: float  # seconds until all that was deleted or replaced there is held no more
 
 
 @dataclass
@@ -45,6 +47,7 @@ class _State:
     told: float = 0.0  # when it last registered or announced something
     shares: int = 0
     hold: int = 0
+    held_until: float = 0.0  # as it said last; until it does, for its hold
 
 
 class Devices:
@@ -75,7 +78,8 @@ class Devices:
     def register(self, device: bytes, used_bytes: int, free_bytes: int, now: float, hold: int = 0) -> None:
         self._expected.discard(device)
         before = self._states.get(device, _State(self._started))
-        state = _State(before.seen, used_bytes, free_bytes, False, True, now, before.heard, now, hold=hold)
+        state = _State(before.seen, used_bytes, free_bytes, False, True, now, before.heard, now)
+        state.hold, state.held_until = hold, now + hold
         self._states[device] = state
 
     def told(self, device: bytes, now: float) -> None:
@@ -93,10 +97,12 @@ class Devices:
         state.complete = state.heard = True
         state.seen = now
 
-    def report(self, device: bytes, used_bytes: int, free_bytes: int, now: float, shares: int = 0) -> None:
+    def report(
+        self, device: bytes, used_bytes: int, free_bytes: int, now: float, shares: int = 0, held_for: int = 0
+    ) -> None:
         state = self._states[device]
         state.used_bytes, state.free_bytes, state.last_report = used_bytes, free_bytes, now
-        state.shares = shares
+        state.shares, state.held_until = shares, now + held_for
         if state.complete:
             state.seen = now
 
@@ -141,6 +147,17 @@ class Devices:
             return False
         return now - self._started >= SETTLE or all(self.alive(device, now) for device in self.members())
 
+    def holds_nothing(self, device: bytes, since: float, now: float) -> bool:
+        """Whether it said after this time that nothing which was deleted or replaced there is held any more.
+
+        Of one that is gone, whether what it held then is by now.
+        """
+        state = self._states.get(device)
+        if state is None:
+            return True  # it did not come since the broker started
+        asked = not state.connected or state.last_report > since + _REPORTED
+        return asked and state.held_until <= now
+
     def members(self) -> dict[bytes, Member]:
         """device id → member, of all workers on the list."""
         return {self._id_of(member): member for member in self._members.members.workers()}
@@ -169,5 +186,5 @@ class Devices:
         alive = self.alive(device, now)
         away = 0.0 if alive else max(0.0, now - state.seen)
         used, free = state.used_bytes, state.free_bytes
-        said = state.heard, member.kind, state.shares, state.hold
+        said = state.heard, member.kind, state.shares, state.hold, max(0.0, state.held_until - now)
         return DeviceNow(member.name, alive, away, member.retiring, used, free, *said)

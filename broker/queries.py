@@ -181,6 +181,7 @@ class Queries:
                 int(waited_for(there)),
                 max(0, there.shares - self.catalog.shares_on(device)) if there.alive else 0,
                 there.hold,
+                int(there.held_for),
             )
             for device, there in self.devices.all(now).items()
         ]
@@ -391,7 +392,7 @@ class Queries:
     def report(self, device: bytes, header: Report, now: float) -> Answered:
         if not self.devices.connected(device) or self.devices.fell_silent(device, now):
             return Acknowledged(Answer(Code.NO_SESSION)), None
-        self.devices.report(device, header.used_bytes, header.free_bytes, now, header.shares)
+        self.devices.report(device, header.used_bytes, header.free_bytes, now, header.shares, header.held_for)
         return Acknowledged(GRANTED), None
 
     # --- invited peers

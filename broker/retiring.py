@@ -1,7 +1,9 @@
 """Retiring a device: marked on the list of members, emptied by the steward, and then taken off the list.
 
 The mark is durable, so that a broker that is started anew goes on. Once no other device misses what the retiring one
-has, its key is no member's any more: it may be unplugged, and comes back only with a new invite.
+has, its key is no member's any more: it may be unplugged, and comes back only with a new invite. But not as long as it
+holds what was deleted or replaced (decision 32): who has stolen an owner's and an admin's key could delete everything
+and have all devices retired. Who wants it sooner revokes it, at the broker's machine.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Retiring:
         self._devices = devices
         self._steward = steward
         self._next = 0.0
+        self._emptied: dict[bytes, float] = {}  # since when nothing that it has is missed
 
     def retire(self, header: Retire) -> Acknowledged:
         """Begin, or with `cancel` end, to move a device's shares elsewhere."""
@@ -60,8 +63,9 @@ class Retiring:
         """Take those off the list whose shares are all elsewhere; after the steward's tick."""
         members = self._devices.members()
         retiring = [device for device, member in members.items() if member.retiring]
-        for device in retiring if now >= self._next else ():
-            if self._steward.emptied(device):
+        self._emptied = {device: self._emptied.get(device, now) for device in retiring if self._steward.emptied(device)}
+        for device, since in self._emptied.items() if now >= self._next else ():
+            if self._devices.holds_nothing(device, since, now):
                 self._take_off(device, members[device], now)
 
     def _take_off(self, device: bytes, member: Member, now: float) -> None:

@@ -23,7 +23,7 @@ import msgspec
 from common.coding.commitments import leaf_of, supersedes, takes_back
 from common.errors import IntegrityError
 from common.protocol.device_messages import MAX_GRANTED_MAPPING, Commitment, SignedCommitment
-from common.protocol.messages import Code
+from common.protocol.messages import MOST_AHEAD, Code
 from worker.amendments import MAX_AMENDMENT_SIZE, Replaced, content_of, encode_amendment
 from worker.capacity import Capacity
 from worker.deleting import Deletion
@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 
 _MOST_HELD = 32  # commitments of a share
 _MOST_HELD_BYTES = 2 * MAX_AMENDMENT_SIZE
-_MOST_AHEAD = 256  # revisions and generations by which a commitment may be ahead of what is here: none is the last
 
 
 class HeldCommitment(NamedTuple):
@@ -139,7 +138,7 @@ class Amending:
             return Refusal(Code.NOT_ALLOWED, "it was given away, and is not held for the owner before any more")
         if not kept.here and self._index.held(kept.key) is not None:
             return Refusal(Code.CONFLICT, "another share is in its place")
-        if commitment.generation - there.generation > _MOST_AHEAD or commitment.revision - there.revision > _MOST_AHEAD:
+        if max(commitment.generation - there.generation, commitment.revision - there.revision) > MOST_AHEAD:
             return Refusal(Code.NOT_ALLOWED, f"it is too far ahead of revision {there.revision}")
         if not self._may_hold_more(kept, commitment, unix):
             return Refusal(Code.NO_ROOM, "it was changed as often as this device holds what was replaced")

@@ -25,6 +25,7 @@ from common.protocol.messages import (
     GRANTED,
     MAX_OWNERS_OF_AN_ENCODING,
     MAX_TOMBSTONES_ON_A_DEVICE,
+    MOST_AHEAD,
     TOMBSTONE_LIFETIME,
     Code,
     DeletionName,
@@ -47,7 +48,6 @@ log = logging.getLogger(__name__)
 
 _SURPLUS_KEPT = 24 * 3600  # seconds
 _MOST_TOMBSTONES = MAX_TOMBSTONES_ON_A_DEVICE  # as many as brokers remember of one device
-_MOST_GENERATIONS = 256  # by which one tombstone may be ahead of what is known here
 _AT_A_TIME = 2500  # are forgotten, since all are looked through for it
 
 
@@ -89,7 +89,15 @@ class Deletion:
         self._shares = shares
         self._remover = remover
         self._hold = hold
+        self._latest: Optional[int] = None  # once it was asked for
         self._looked_at = 0  # so many tombstones were there when none could be forgotten
+
+    @property
+    def latest(self) -> int:
+        """When something was deleted or taken back here last, in Unix seconds."""
+        if self._latest is None:
+            self._latest = max(0, self._index.last_end() - TOMBSTONE_LIFETIME)
+        return self._latest
 
     def require_not_deleted(self, encoding_id: bytes, owner: bytes) -> None:
         """Refusal(CONFLICT) where this owner has deleted the encoding."""
@@ -229,7 +237,7 @@ class Deletion:
             raise Refusal(Code.NOT_ALLOWED, "its owner did not sign this")
         placed = self._index.tombstone(tombstone.encoding_id, owner)
         before = 0 if placed is None else placed.kept.tombstone.generation
-        if tombstone.generation > before + _MOST_GENERATIONS:
+        if tombstone.generation > before + MOST_AHEAD:
             raise Refusal(Code.NOT_ALLOWED, f"generation {tombstone.generation} is too far ahead of {before}")
         if placed is not None:
             return placed.kept
@@ -293,6 +301,7 @@ class Deletion:
         key = kept.tombstone.encoding_id, NO_SHARE
         (place,) = self._packs.append([Record(Kind.TOMBSTONE, key, serial, 0, encode_tombstone(kept))])
         self._packs.sync()
+        self._latest = max(self.latest, kept.ends - TOMBSTONE_LIFETIME)
         with self._index.transaction():
             placed = PlacedTombstone(kept, serial, place)
             self._index.put_tombstone(placed)

@@ -306,6 +306,10 @@ class Index:
         """Some shares that have a commitment which was replaced before this time, in Unix seconds."""
         return self._of_serials(self._ask("SELECT DISTINCT share FROM superseded WHERE at <= ? LIMIT ?", (unix, _PAGE)))
 
+    def last_superseded(self) -> int:
+        """When a commitment was replaced last, in Unix seconds; 0 where none is kept."""
+        return self._ask("SELECT max(at) FROM superseded")[0][0] or 0
+
     def _of_serials(self, rows: list[tuple[int]]) -> list[KeptShare]:
         return [kept for (serial,) in rows if (kept := self.of_serial(serial)) is not None]
 
@@ -653,6 +657,10 @@ class Index:
             self._require_order(after, (last.encoding_id, last.owner))
             after = last.encoding_id, last.owner
             yield page
+
+    def last_end(self) -> int:
+        """When the last of all tombstones ends, in Unix seconds; 0 where there is none."""
+        return self._ask("SELECT max(ends) FROM tombstone")[0][0] or 0
 
     def count_tombstones(self) -> int:
         return int(self._ask("SELECT count(*) FROM tombstone")[0][0])

@@ -232,7 +232,9 @@ class Registration:
         self._next = now + _PERIOD
         again = self._repeat(self._unacknowledged.overdue())
         store = self._store
-        report = statement(Operation.REPORT, Report(store.used_bytes, store.free_bytes(), store.count()))
+        report = statement(
+            Operation.REPORT, Report(store.used_bytes, store.free_bytes(), store.count(), store.held_for)
+        )
         self._unacknowledged.sent(report.envelope.request_id, Subjects())
         return [*unknown, *again, report]
 

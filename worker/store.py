@@ -238,6 +238,14 @@ class ShareStore:
         """Room for further shares; 0 where the store takes none."""
         return self._capacity.free_bytes()
 
+    @property
+    def held_for(self) -> int:
+        """Seconds until all that was deleted or replaced here is held no more."""
+        latest = self._index.last_superseded()
+        if self._index.count(State.DELETED):
+            latest = max(latest, self._deletion.latest)
+        return max(0, int(latest + self.hold - self._clock.unix()))
+
     # --- storing
 
     def require_places(self, count: int, owner: bytes) -> None:

@@ -43,6 +43,7 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 KeptSeconds = Annotated[int, msgspec.Meta(ge=0, le=TOMBSTONE_LIFETIME)]
 Revision = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+MOST_AHEAD = 256  # generations, or revisions, by which what a device is shown may be ahead of what it has
 Generation = Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
 
 
@@ -157,6 +158,7 @@ class Device(Message):
     waited_for: Seconds = 0  # that it may still be away until its shares are rebuilt elsewhere; 0 while it is alive
     unlisted: int = 0  # shares that it holds beyond what brokers remember of a device
     hold: Seconds = 0  # for which it keeps what is deleted, whatever the owner signed; 0 where that is not known
+    held_for: Seconds = 0  # until all that was deleted or replaced there is held no more: until then it does not retire
 
 
 class Status(ReplyHeader):
@@ -527,6 +529,7 @@ class Report(Message):
     used_bytes: Count
     free_bytes: Count
     shares: Count = 0  # held, sound or not
+    held_for: Seconds = 0  # until all that was deleted or replaced here is held no more
 
 
 class Withdraw(Message):

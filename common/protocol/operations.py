@@ -114,7 +114,7 @@ LIST           = Spec(Operation.LIST, m.ListObjects, m.Holdings, _CLIENT, vault=
 CHANGES        = Spec(Operation.CHANGES, m.ListChanges, m.Changes, _CLIENT, vault=True, reply_payload=_MAX,
                       replaced=True)
 TRASH          = Spec(Operation.TRASH, m.ListTrash, m.TrashList, _CLIENT, vault=True, reply_payload=_MAX, replaced=True)
-REPAIR         = Spec(Operation.REPAIR, m.RepairNow, Acknowledged, _CLIENT, vault=True, payload=_MAX)
+REPAIR         = Spec(Operation.REPAIR, m.RepairNow, Acknowledged, _CLIENT, vault=True, payload=_MAX, replaced=True)
 REPORT_BAD     = Spec(Operation.REPORT_BAD, m.ReportBad, Acknowledged, _CLIENT, vault=True, payload=_MAX,
                       timeout=_REMARK, replaced=True)
 RETIRE_OWNER   = Spec(Operation.RETIRE_OWNER, Empty, Acknowledged, _CHANGING, vault=True, replaced=True)

@@ -16,6 +16,7 @@ from tests.soak import (
     lossy_network,
     parsers,
     races,
+    stolen_vault,
     stopped_and_cut,
     strangers,
 )
@@ -25,6 +26,7 @@ WAITING = [*stopped_and_cut.PARTS, *lossy_network.PARTS]
 WORKING = [*kill_points.PARTS, *disk_faults.PARTS, *bit_flips.PARTS, *races.PARTS, *folders.PARTS]
 HOSTILE = [
     *hostile_schedules.PARTS,
+    *stolen_vault.PARTS,
     *aborts.PARTS,
     *fuzzing.PARTS,
     *strangers.PARTS,

@@ -182,7 +182,7 @@ def trashed(store: ShareStore) -> list[KeptShare]:
 def reopened(store: ShareStore, clock: SetClock) -> ShareStore:
     """The same store after its worker was started anew."""
     store.close()
-    return ShareStore(store.folder, clock=clock)
+    return ShareStore(store.folder, clock=clock, hold=store.hold)
 
 
 def through_restarts(store: ShareStore, clock: Optional[SetClock] = None) -> Iterator[ShareStore]:
@@ -206,4 +206,4 @@ def with_index(store: ShareStore, clock: SetClock, index: dict[str, bytes]) -> S
         path.unlink()
     for name, content in index.items():
         (store.folder / name).write_bytes(content)
-    return ShareStore(store.folder, clock=clock)
+    return ShareStore(store.folder, clock=clock, hold=store.hold)

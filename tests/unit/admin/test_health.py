@@ -173,6 +173,7 @@ def test_json_has_all_that_the_table_has() -> None:
             "shares": 3,
             "away_seconds": 7300,
             "retiring": True,
+            "held_seconds": 0,
             "shares_left": 2,
             "kind": "server",
             "waited_for_seconds": 0,

@@ -31,6 +31,7 @@ from tests.support.sample_shares import (
     large,
     lying,
     sample,
+    sign,
     with_index,
 )
 from worker import index as index_module
@@ -42,6 +43,7 @@ from worker.store import ShareStore
 
 SAMPLES = [sample("0"), sample("1"), sample("2", segments=2), large()]
 FRIEND = b"f" * 16
+_REFUSED = (Code.NOT_FOUND, Code.CONFLICT, Code.DAMAGED, Code.NOT_OPEN, Code.NOT_ALLOWED)
 OWNERS = {OWNER: KEY, STRANGER: STRANGERS_KEY}
 
 
@@ -51,6 +53,7 @@ class Said(NamedTuple):
     held: dict[ShareKey, AnnouncedShare]
     deleted: list[tuple[ShareKey, bytes, bytes]]
     tombstones: list[Tombstone]
+    superseded: list[tuple[ShareKey, bytes, int]]  # whose, and of which revision
     used: int
 
 
@@ -63,7 +66,14 @@ def said_by(store: ShareStore) -> Said:
     assert store.numbering.digest == digest_of_all(held.values()), "brokers are told a digest of all of it"
     deleted = [(kept.key, kept.owner, kept.deleted_by) for kept in store._index.in_state(State.DELETED)]
     tombstones = sorted(store.tombstones(), key=lambda each: (each.encoding_id, each.owner))
-    return Said(held, sorted(deleted), tombstones, store.used_bytes)
+    store._amending.purge(store._clock.unix())  # it is known to be over again only once an index was made anew
+    superseded = [
+        (each.kept.key, owner, each.signed.commitment.revision)
+        for owner in OWNERS
+        for share in store.superseded(owner, 0)
+        for each in share
+    ]
+    return Said(held, sorted(deleted), tombstones, sorted(superseded), store.used_bytes)
 
 
 def surplus_of(store: ShareStore) -> dict[ShareKey, AnnouncedShare]:
@@ -89,7 +99,7 @@ def check_same(store: ShareStore, before: Said, surplus: dict[ShareKey, Announce
         each for each in before.deleted if each[0] not in surplus
     ]
     if not surplus:
-        assert now.used == before.used
+        assert (now.superseded, now.used) == (before.superseded, before.used)
 
 
 class Life:
@@ -97,10 +107,11 @@ class Life:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.clock = SetClock()
-        self.store = ShareStore(folder / "store", clock=self.clock)
         self.chance = random.Random(seed)  # noqa: S311 - to be drawn again from the same seed
+        hold = self.chance.choice([0, 100_000])
+        self.store = ShareStore(folder / "store", clock=self.clock, hold=hold)
         self.generations = dict.fromkeys([(each.encoding_id, owner) for each in SAMPLES for owner in OWNERS], 0)
-        self.revision = 1
+        self.revision, self.generation = 1, 0
         self.indexes: list[dict[str, bytes]] = []
 
     def do(self, what: str) -> None:
@@ -117,7 +128,7 @@ class Life:
         try:
             getattr(self, what)(encoding, share, owner)
         except Refusal as refusal:
-            assert refusal.answer.code in (Code.NOT_FOUND, Code.CONFLICT, Code.DAMAGED, Code.NOT_OPEN), what
+            assert refusal.answer.code in _REFUSED, what
         if self.chance.random() < 0.3:
             self.indexes.append(copy_of_index(self.store))
 
@@ -141,7 +152,23 @@ class Life:
     def amend(self, encoding: Sample, share: int, owner: bytes) -> None:
         self.revision += 1
         grants = [Grant(FRIEND, chance("object", 32), chance("mapping", self.chance.randrange(90)))]
-        self.store.amend(encoding.encoding_id, encoding.signed(revision=self.revision, grants=grants), OWNER)
+        self.store.amend(
+            encoding.encoding_id,
+            encoding.signed(revision=self.revision, generation=self.generation, grants=grants),
+            OWNER,
+        )
+
+    def give_away(self, encoding: Sample, share: int, owner: bytes) -> None:
+        self._say(encoding, STRANGER)
+
+    def take_back(self, encoding: Sample, share: int, owner: bytes) -> None:
+        self.generation += 1
+        self._say(encoding, self.chance.choice([OWNER, STRANGER]))
+
+    def _say(self, encoding: Sample, owner: bytes) -> None:
+        self.revision += 1
+        signed = encoding.signed(owner, revision=self.revision, generation=self.generation)
+        self.store.amend(encoding.encoding_id, sign(signed.commitment, OWNERS[owner]), owner)
 
     def discard(self, encoding: Sample, share: int, owner: bytes) -> None:
         self.store.discard(encoding.key(share), owner)
@@ -172,6 +199,9 @@ THINGS = ["put"] * 4 + [
     "delete",
     "undelete",
     "amend",
+    "amend",
+    "give_away",
+    "take_back",
     "discard",
     "find_damage",
     "purge",
@@ -274,7 +304,7 @@ def check_costs_nothing(life: Life, said: Said, index: bytes, what: str) -> None
     """With this index a store says the same, at the second question at the latest, and goes on."""
     path = life.store.folder / "index.sqlite"
     path.write_bytes(index)
-    store = ShareStore(life.store.folder, clock=life.clock)
+    store = ShareStore(life.store.folder, clock=life.clock, hold=life.store.hold)
     try:
         for _ in range(2):
             try:

@@ -433,8 +433,30 @@ def test_a_retiring_device_whose_shares_are_all_elsewhere_is_no_member_any_more(
     fresh.announce([share(0)])
     broker.steward.repairs.clear()  # as if it had been the repair's doing
     broker.tick()
+    later(broker, 2, a)
     assert sorted(device.name for device in client.status()[1]) == ["b", "c", "d"]
     assert a.ask(Operation.REGISTER, Empty()) == []
+
+
+def test_a_device_is_not_retired_while_it_holds_what_was_deleted(broker: SampleBroker) -> None:
+    """Else who deleted everything could have all devices retired that hold it."""
+    holding, client = broker.worker("a"), broker.client(KEY, Standing.ADMIN)
+    holding.announce([])
+    others = [broker.worker(name) for name in "bcd"]
+    client.ask(Operation.RETIRE, Retire(holding.device))
+    for _ in range(5):
+        broker.now += 1.5
+        for worker in others:
+            worker.report()
+        holding.report(held_for=60)
+        broker.tick()
+    (told,) = (device for device in client.status()[1] if device.name == "a")
+    assert (told.retiring, told.left) == (True, 0) and 50 <= told.held_for <= 60
+    seconds = 0
+    while "a" in {device.name for device in client.status()[1]}:
+        later(broker, 1, holding, *others)
+        seconds += 1
+    assert seconds < 10, "its last report says so"
 
 
 def test_a_device_may_stay_after_all(broker: SampleBroker) -> None:
