@@ -9,6 +9,7 @@ a request, and the worker goes on.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -153,8 +154,17 @@ class ShareStore:
     def _load(self) -> None:
         """Learn what is here, and recover what the last worker did not finish."""
         self._packs.load()
-        there = self._index.open(in_memory=self._durability.refusal is not None)
         self._index.rebuild = lambda: self._recovery.catch_up(made_anew=True)
+        try:
+            self._catch_up(in_memory=self._durability.refusal is not None)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            log.warning("the disk is full: until the next start the index is in memory")
+            self._catch_up(in_memory=True)
+
+    def _catch_up(self, *, in_memory: bool) -> None:
+        there = self._index.open(in_memory=in_memory)
         try:
             self._recovery.catch_up(made_anew=not there)
             self._take_up()

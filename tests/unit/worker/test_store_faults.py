@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from common.protocol.device_messages import Open
 from common.protocol.messages import Answer, Code
 from tests.support.faulty_disk import FaultyDisk, KilledError
-from tests.support.sample_shares import OWNER, Sample, declined, held_by, lying, sample, staged_files
+from tests.support.sample_shares import OWNER, Sample, copy_of_index, declined, held_by, lying, sample, staged_files
+from worker.disk import Disk
 from worker.pack_format import MAX_PACKED
 from worker.refusals import Refusal
 from worker.store import ShareStore
@@ -257,6 +258,29 @@ def test_a_worker_that_is_killed_at_each_call_of_a_put(
         for encoding in pair:
             encoding.assert_readable(store, SHARE)
         store.close()
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_full_disk_keeps_no_store_from_starting(tmp_path: Path, pair: Pair, older: bool) -> None:
+    folder = tmp_path / "store"
+    store = ShareStore(folder)
+    index = copy_of_index(store) if older else {}  # what lies behind an older one has to be copied
+    for encoding in pair:
+        encoding.put(store, SHARE)
+    store.delete(pair.one.deletion(), OWNER)
+    store.close()
+    for path in folder.glob("index.sqlite*"):
+        path.unlink()
+    for name, content in index.items():
+        (folder / name).write_bytes(content)
+    full = FaultyDisk()
+    full.arm(always=dict.fromkeys(("append", "create", "commit"), errno.ENOSPC))
+    for disk in (full, Disk()):
+        store = ShareStore(folder, disk=disk)
+        pair.other.assert_readable(store, SHARE)
+        assert [tombstone.encoding_id for tombstone in store.tombstones()] == [pair.one.encoding_id]
+        store.close()
+    assert full.failed
 
 
 def end(store: ShareStore, disk: FaultyDisk) -> None:
