@@ -25,8 +25,8 @@ from admin.quorum import require_quorum, tell
 from admin.undeleting import emit_taken_back, undelete_since
 from common.chunks import chunks
 from common.coding.commitments import rank
-from common.coding.recipe import decode_recipe
-from common.errors import NotEnoughError, TesseraError
+from common.coding.recipe import decode_recipe, digest
+from common.errors import NotEnoughError, ProtocolError, TesseraError
 from common.link.link import run_with_link
 from common.link.questions import list_pages, locate
 from common.link.replies import DeclinedError
@@ -43,6 +43,7 @@ from common.vault.keys import VaultKey
 
 _TOGETHER = 16  # encodings that are taken back at a time
 _AT_ONCE = 500  # objects that are located at a time
+_FARTHEST = 1 << 20  # generations and revisions that devices are led on, in steps
 
 
 class _Rank(NamedTuple):
@@ -54,30 +55,33 @@ class _Rank(NamedTuple):
 class _Held:
     """What devices say of one encoding of which something was replaced."""
 
-    before: dict[bytes, Commitment] = field(default_factory=dict)  # device → what it had at the time
+    before: dict[bytes, bytes] = field(default_factory=dict)  # device → digest of what it had at the time
+    said: dict[bytes, Commitment] = field(default_factory=dict)  # by that digest
     now: dict[bytes, _Rank] = field(default_factory=dict)  # device → what holds there
     everywhere: bool = True  # what each had holds there again
 
     def add(self, device: bytes, part: HeldFor, commitment: Commitment) -> None:
         if device not in self.before:  # the oldest comes first
-            self.before[device] = commitment
+            content = self.before[device] = _content(commitment)
+            self.said[content] = min(commitment, self.said.get(content, commitment), key=rank)
             self.everywhere = self.everywhere and part.again
         self.now[device] = _Rank(part.generation, part.revision)
 
     @property
     def chosen(self) -> Commitment:
         """What most devices had; of as many that which ranks lowest, which was there before."""
-        says = {device: _content(commitment) for device, commitment in self.before.items()}
-        votes = Counter(says.values())
-        best = max(self.before, key=lambda device: (votes[says[device]], [-each for each in rank(self.before[device])]))
-        return self.before[best]
+        votes = Counter(self.before.values())
+        return min(self.said.values(), key=lambda commitment: (-votes[_content(commitment)], rank(commitment)))
 
     def steps(self, device: bytes) -> Iterator[Commitment]:
         """What was chosen, so that it holds; before it, what leads a device there that takes no more ahead at once."""
         chosen = self.chosen
         here = self.now.get(device, _Rank(chosen.generation, chosen.revision))
-        generation = 1 + max(each.generation for each in self.now.values())
-        revision = 1 + max(each.revision for each in self.now.values())
+        lowest = min(each.generation for each in self.now.values()), min(each.revision for each in self.now.values())
+        # Nobody has signed what a device says of what holds there: one that says too much is left behind.
+        near = [each for each in self.now.values() if max(each[0] - lowest[0], each[1] - lowest[1]) <= _FARTHEST]
+        generation = 1 + max((each.generation for each in near), default=lowest[0])
+        revision = 1 + max((each.revision for each in near), default=lowest[1])
         ahead = max(generation - here.generation, revision - here.revision)
         for step in range(MOST_AHEAD, ahead + MOST_AHEAD, MOST_AHEAD):
             yield msgspec.structs.replace(
@@ -88,8 +92,8 @@ class _Held:
 
 
 def _content(commitment: Commitment) -> bytes:
-    """What a commitment says, of whichever revision."""
-    return pack(msgspec.structs.replace(commitment, recipe=b"", generation=0, revision=1))
+    """A digest of what a commitment says, of whichever revision."""
+    return digest(pack(msgspec.structs.replace(commitment, recipe=b"", generation=0, revision=1)))
 
 
 def run_reclaim(identity: ClientIdentity, home: Path, passphrase: str, emit: Emit, seconds: float) -> int:
@@ -147,13 +151,8 @@ async def _held(repository: Repository, seconds: float) -> dict[bytes, _Held]:
 
     async def ask(device: bytes) -> None:
         try:
-            async for part, signed in _asked(repository, device):
-                commitment = signed.commitment
-                if part.age > seconds or commitment.owner != repository.key.owner_id():
-                    continue
-                if repository.verifier.fault(signed, part.encoding_id) is None and _opens(
-                    repository.key, commitment, part.encoding_id
-                ):
+            async for part, commitment in _asked(repository, device):
+                if part.age <= seconds and _opens(repository.key, commitment, part.encoding_id):
                     found[part.encoding_id].add(device, part, commitment)
         except TesseraError as error:
             repository.emit(DeviceFailed(repository.name_of(device), str(error)))
@@ -171,18 +170,28 @@ def _opens(key: VaultKey, commitment: Commitment, encoding_id: bytes) -> bool:
     return True
 
 
-async def _asked(repository: Repository, device: bytes) -> AsyncIterator[tuple[HeldFor, SignedCommitment]]:
-    """All that a device holds of what was replaced of the vault's; errors as of `Link.request`, and ProtocolError."""
+async def _asked(repository: Repository, device: bytes) -> AsyncIterator[tuple[HeldFor, Commitment]]:
+    """All that a device holds of what was replaced of the vault's; errors as of `Link.request`, and ProtocolError.
+
+    ProtocolError also where it shows what the owner did not sign, or something twice: so it comes to an end.
+    """
     after: Optional[int] = 0
+    seen: set[tuple[bytes, int, bytes]] = set()
     while after is not None:
         reply = await repository.link.request(SUPERSEDED, ListSuperseded(after), device=device)
         offset = 0
         for part in reply.header.parts:
-            yield part, unpack(reply.payload[offset : offset + part.length], SignedCommitment)
+            signed = unpack(reply.payload[offset : offset + part.length], SignedCommitment)
             offset += part.length
+            name = part.encoding_id, part.share, _content(signed.commitment)
+            fault = repository.verifier.fault(signed, part.encoding_id)
+            if name in seen or fault is not None or signed.commitment.owner != repository.key.owner_id():
+                raise ProtocolError("the device shows what is none of this vault's, or something twice")
+            seen.add(name)
+            yield part, signed.commitment
         before, after = after, reply.header.after
-        if after is not None and after <= before:
-            return  # it would go on for ever
+        if after is not None and (after <= before or not reply.header.parts):
+            raise ProtocolError("the device comes to no end")
 
 
 async def _holders(repository: Repository, held: dict[bytes, _Held]) -> dict[bytes, set[bytes]]:

@@ -67,7 +67,9 @@ _Handler = Callable[[Session, H, memoryview, float], Answered]
 _CLIENT_PROBE_PERIOD = 1.0  # seconds; a client that hears nothing for `connection.LIMIT` gives its broker up
 _EMPTY_PAYLOAD = memoryview(b"")
 _ENDING = frozenset({Operation.HELLO, Operation.RETIRE_OWNER})
-_REPLACED = Answer(Code.REPLACED, "this vault key was replaced; if by none of you, see admin.py vault reclaim")
+_REPLACED = Answer(
+    Code.REPLACED, "this vault key was replaced; if by none of you: admin.py vault reclaim, then vault rotate"
+)
 
 
 class Switchboard:
