@@ -419,6 +419,7 @@ def test_a_removal_with_a_bit_flipped_removes_no_other_share(life: Life) -> None
     SAMPLES[1].put(life.store, 0)
     life.restart(SAMPLES[0], 0, OWNER)
     life.store.delete(SAMPLES[0].deletion(trash_seconds=NO_TRASH), OWNER)
+    life.clock.pass_time(life.store.hold)
     life.purge(SAMPLES[0], 0, OWNER)
     gone, there = (life.store._index.copies(SAMPLES[number].key(0)) for number in (0, 1))
     assert (len(gone), len(there)) == (0, 1)
