@@ -86,7 +86,8 @@ class Committer:
         for commit in commits:
             if not commit.granted:
                 commit.staged.drop()
-                self._remove(commit.file)
+                if commit.file is not None:
+                    self._disk.remove_or_leave(commit.file)
         return [commit.answer for commit in commits]
 
     def _write(self, commit: PendingCommit) -> None:
@@ -193,18 +194,10 @@ class Committer:
         except OSError as error:
             log.error("cannot put the share %s in its place: %s", target.name, error)
             self._refuse([commit], error)
-            self._remove(target)  # a rename is a link and an unlink: it may have failed with the new name there already
+            self._disk.remove_or_leave(target)  # a rename is a link and an unlink: it may be there already
             return
         body.path = commit.file = target
         commit.place = Place(0, 0, body.size)
-
-    def _remove(self, path: Optional[Path]) -> None:
-        if path is None:
-            return
-        try:
-            self._disk.remove(path)
-        except OSError as error:
-            log.warning("%s may be left behind: %s", path, error)
 
     def _sync_folders(self, commits: Sequence[PendingCommit]) -> None:
         """Sync each folder once."""

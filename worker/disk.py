@@ -6,6 +6,7 @@ Files are plain descriptors, unbuffered. A short write is continued until all is
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import sqlite3
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import IO, NamedTuple, Optional, Union
 
 from common.files import lock, make_folder, rename_new, sync_file, sync_files, sync_folder
+
+log = logging.getLogger(__name__)
 
 _BINARY = getattr(os, "O_BINARY", 0)
 _MIN_INODES = 64
@@ -123,6 +126,13 @@ class Disk:
 
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
+
+    def remove_or_leave(self, path: Path) -> None:
+        """Remove a file that is needed no more; where that fails it stays behind, and is named in the log."""
+        try:
+            self.remove(path)
+        except OSError as error:
+            log.warning("%s is left behind: %s", path, error)
 
     def lock(self, path: Path) -> IO[bytes]:
         """Hold a lock file until it is closed; UsageError where another process holds it."""

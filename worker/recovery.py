@@ -371,12 +371,8 @@ class Recovery:
 
     def _drop(self, key: ShareKey, serial: int) -> None:
         """Remove the file of a share that is gone, if it had one; what lies in a pack is dead there."""
-        if self._durability.refusal is not None:
-            return
-        try:
-            self._disk.remove(self._layout.share(key, serial))
-        except OSError as error:
-            log.warning("the file of the share %s is left behind: %s", file_name(key), error)
+        if self._durability.refusal is None:
+            self._disk.remove_or_leave(self._layout.share(key, serial))
 
     def _enter_amendment(self, found: FoundRecord) -> None:
         index, known = self._index, self._index.of_serial(found.about)

@@ -14,7 +14,7 @@ from typing import Callable
 from worker.disk import Disk
 from worker.durability import Durability
 from worker.index import Index, Removal
-from worker.layout import Layout, file_name
+from worker.layout import Layout
 from worker.pack_format import Kind
 from worker.packs import Packs, Record
 from worker.refusals import Refusal
@@ -64,7 +64,7 @@ class Remover:
         self._write(shares)
         for kept in shares:
             if not kept.place.pack:
-                self._remove_file(kept)
+                self._disk.remove_or_leave(self._layout.share(kept.key, kept.serial))
 
     def _write(self, shares: Sequence[KeptShare]) -> None:
         """Write removals. A full disk takes none, and has to get rid of shares all the same."""
@@ -78,9 +78,3 @@ class Remover:
                     self._index.add_removal(Removal(record.serial, kept.serial, kept.place.pack, place))
         except (OSError, Refusal) as error:
             log.warning("cannot write that %d shares are gone: %s", len(shares), error)
-
-    def _remove_file(self, kept: KeptShare) -> None:
-        try:
-            self._disk.remove(self._layout.share(kept.key, kept.serial))
-        except OSError as error:
-            log.warning("the file of the share %s is left behind: %s", file_name(kept.key), error)
