@@ -89,7 +89,7 @@ class Amending:
         """
         self._durability.require_writable()
         commitment = signed.commitment
-        too_large = len(encode_amendment(signed, bytes(32), _NOTHING)) > MAX_AMENDMENT_SIZE
+        too_large = len(encode_amendment(signed, bytes(32), [])) > MAX_AMENDMENT_SIZE
         if too_large or len(commitment.mapping) > MAX_GRANTED_MAPPING:
             raise Refusal(Code.MALFORMED, "the mapping is too large")
         if signed.depositor is not None:
@@ -98,7 +98,8 @@ class Amending:
         for owner in {commitment.owner if takes_back(commitment, there) else there.owner for _, there in fitting}:
             self._deletion.require_not_deleted(encoding_id, owner)
         for kept, there in fitting:
-            self._amend_one(kept, signed, Replaced(there.owner, content_of(there), int(unix)))
+            replaced = kept.replaced_by_another(content_of(there), int(unix), self._held(kept, unix))
+            self._amend_one(kept, signed, replaced)
 
     def _fitting(self, encoding_id: bytes, commitment: Commitment, unix: float) -> list[_Fitting]:
         """The shares to amend, as they are now; Refusal where none is, nor has this commitment already."""
@@ -134,7 +135,7 @@ class Amending:
             if mapping_for(there, commitment.owner) is None:
                 return Refusal(Code.NOT_FOUND, "nothing of this encoding is here")
             return Refusal(Code.CONFLICT, f"revision {there.revision} lies here")
-        if back and not any(each.owner == commitment.owner for each in self._held(kept, unix)):
+        if back and not any(each.replaced.owner == commitment.owner for each in self._held(kept, unix)):
             return Refusal(Code.NOT_ALLOWED, "it was given away, and is not held for the owner before any more")
         if not kept.here and self._index.held(kept.key) is not None:
             return Refusal(Code.CONFLICT, "another share is in its place")
@@ -149,9 +150,9 @@ class Amending:
         held = self._held(kept, unix)
         size = sum(each.place.length for each in held if each.place is not None)
         few = len(held) < _MOST_HELD and size < _MOST_HELD_BYTES
-        return few or any(each.content == content_of(commitment) for each in held)
+        return few or any(each.replaced.content == content_of(commitment) for each in held)
 
-    def _amend_one(self, kept: KeptShare, signed: SignedCommitment, replaced: Replaced) -> None:
+    def _amend_one(self, kept: KeptShare, signed: SignedCommitment, replaced: list[Replaced]) -> None:
         body = encode_amendment(signed, self._opened(kept).information.base, replaced)
         self._capacity.require(len(body))
         serial = self._index.next_serial()
@@ -167,7 +168,7 @@ class Amending:
     # --- what is held
 
     def _held(self, kept: KeptShare, unix: float) -> list[Superseded]:
-        return [each for each in kept.superseded if each.at + self._hold > unix]
+        return [each for each in kept.superseded if each.replaced.at + self._hold > unix]
 
     def holds(self, kept: KeptShare, unix: float) -> bool:
         """Whether anything that was replaced of a share is held."""
@@ -187,15 +188,16 @@ class Amending:
         except Refusal:
             return []  # the steward stores it anew, or another device has it
         for each in self._held(kept, unix):
-            if each.owner != owner:
+            replaced = each.replaced
+            if replaced.owner != owner:
                 continue
             try:
                 opened = self._shares.open(msgspec.structs.replace(kept, amendment=each.place))
             except (IntegrityError, OSError) as error:
                 log.warning("what was replaced of the share %s cannot be read: %s", file_name(kept.key), error)
                 continue
-            if (opened.commitment.owner, content_of(opened.commitment)) == (each.owner, each.content):
-                found.append(HeldCommitment(kept, opened.signed, max(0, int(unix - each.first)), now))
+            if (opened.commitment.owner, content_of(opened.commitment)) == (owner, replaced.content):
+                found.append(HeldCommitment(kept, opened.signed, max(0, int(unix - replaced.first)), now))
             opened.close()
         return found
 
@@ -204,9 +206,6 @@ class Amending:
         try:
             for kept in self._index.superseded_before(unix - self._hold):
                 with self._index.transaction():
-                    self._index.change(kept, kept.without(lambda each: each.at + self._hold <= unix))
+                    self._index.change(kept, kept.without(lambda each: each.replaced.at + self._hold <= unix))
         except (OSError, Refusal) as error:
             log.warning("cannot forget what was replaced: %s", error)
-
-
-_NOTHING = Replaced(bytes(16), bytes(32), 0)

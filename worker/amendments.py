@@ -1,7 +1,7 @@
 """What replaces the commitment in a share's trailer, as a record. Bytes only.
 
     array of 6    "tessera-amendment", 4, base, signed commitment without its recipe, digest of that recipe,
-                  array of 3: of what it replaces the owner, the digest of what that says, and when: Unix seconds
+                  array of ≤ 33: all that was replaced before and by it, and is held
     bin of 32     BLAKE3-256 of the array
 
 The base is the digest in the share's footer, so an amendment belongs to one committed share and no other. The share is
@@ -17,20 +17,22 @@ from common.coding.recipe import digest
 from common.errors import IntegrityError
 from common.protocol.codec import pack
 from common.protocol.device_messages import MAX_GRANTED_MAPPING, MAX_TRANSFERS, Commitment, SignedCommitment
-from common.protocol.messages import MAX_GRANTS, Digest, Identifier, Message, Seconds
+from common.protocol.messages import MAX_GRANTS, Count, Digest, Identifier, Message, Seconds
 from worker.format_version import Record, decode_record, encode_record
 
 _MAGIC = "tessera-amendment"
 VERSION = 4
-MAX_AMENDMENT_SIZE = (MAX_GRANTS + 1) * (MAX_GRANTED_MAPPING + 256) + MAX_TRANSFERS * 128
+MAX_AMENDMENT_SIZE = (MAX_GRANTS + 1) * (MAX_GRANTED_MAPPING + 256) + MAX_TRANSFERS * 128 + 33 * 96
 
 
 class Replaced(Message):
-    """The commitment that an amendment takes the place of."""
+    """A commitment that was replaced. Each amendment names all that are held: the one that did it may be gone."""
 
+    serial: Count  # of its own record; 0: it is the one in the share
     owner: Identifier
     content: Digest  # `content_of`
-    at: Seconds  # Unix, by this device's clock
+    first: Seconds  # when it was replaced first, in Unix seconds by this device's clock; it may have been said again
+    at: Seconds  # and last
 
 
 def content_of(commitment: Commitment) -> bytes:
@@ -42,17 +44,17 @@ class _Record(Record):
     base: Digest
     signed: SignedCommitment  # its recipe is empty
     recipe_digest: Digest
-    replaced: Replaced
+    replaced: list[Replaced]
 
 
-def encode_amendment(signed: SignedCommitment, base: bytes, replaced: Replaced) -> bytes:
+def encode_amendment(signed: SignedCommitment, base: bytes, replaced: list[Replaced]) -> bytes:
     """The record that amends the share with this base by a commitment."""
     recipe = signed.commitment.recipe
     return encode_record(_Record(_MAGIC, VERSION, base, _with_recipe(signed, b""), digest(recipe), replaced))
 
 
-def read_amendment(content: bytes) -> tuple[SignedCommitment, Replaced]:
-    """The commitment in a record, without its recipe, whichever share it is of, and what it replaces.
+def read_amendment(content: bytes) -> tuple[SignedCommitment, list[Replaced]]:
+    """The commitment in a record, without its recipe, whichever share it is of, and what was replaced.
 
     IntegrityError where it is damaged.
     """

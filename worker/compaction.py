@@ -138,7 +138,7 @@ class Compaction:
 
     def _amendments(self, kept: KeptShare, number: int) -> Iterator[_Living]:
         """The share's amendments that lie in a pack, those that are held with the one that holds."""
-        lying = [(kept.amended_by, kept.amendment), *((each.serial, each.place) for each in kept.superseded)]
+        lying = [(kept.amended_by, kept.amendment), *((each.replaced.serial, each.place) for each in kept.superseded)]
         for serial, place in lying:
             if place is not None and place.pack == number:
                 yield self._amendment(kept, serial, place)

@@ -52,13 +52,16 @@ _AT_A_TIME = 2500  # are forgotten, since all are looked through for it
 
 
 def settle(index: Index, placed: PlacedTombstone) -> None:
-    """Bring the shares of an encoding into the state that a tombstone wants; those committed after it stay."""
+    """Bring the shares of an encoding into the state that a tombstone wants; what came after it stays.
+
+    So does what was given to its owner after that.
+    """
     tombstone = placed.kept.tombstone
     if not tombstone.deleted:
         _take_back(index, placed)
         return
     for copy in index.of_encoding(tombstone.encoding_id):
-        if copy.serial <= placed.serial and copy.here and copy.belongs_to(tombstone.owner):
+        if max(copy.serial, copy.amended_by) <= placed.serial and copy.here and copy.belongs_to(tombstone.owner):
             index.change(copy, copy.trashed(State.DELETED, deleted_by=tombstone.owner))
     settle_waiting(index, tombstone.encoding_id)
 
@@ -203,7 +206,7 @@ class Deletion:
         return Emptied(GRANTED, len(over), kept)
 
     def _was_anothers(self, copy: KeptShare, owner: bytes, unix: float) -> bool:
-        return any(each.owner != owner and each.at + self._hold > unix for each in copy.superseded)
+        return any(each.owner != owner and each.at + self._hold > unix for each, _ in copy.superseded)
 
     def _end(self, over: Sequence[PlacedTombstone]) -> None:
         """Write tombstones anew, of which the trash is to be empty, durably."""

@@ -501,8 +501,9 @@ class Index:
         for place in kept.amendments:
             self.count_living(place, sign)
             self._ask(_ENTER_AMENDMENT if sign > 0 else _FORGET_AMENDMENT, (place.pack, kept.serial))
-        for each in kept.superseded:
-            self._ask(_ENTER_SUPERSEDED if sign > 0 else _FORGET_SUPERSEDED, (each.owner, kept.serial, each.at))
+        for replaced, _ in kept.superseded:
+            row = replaced.owner, kept.serial, replaced.at
+            self._ask(_ENTER_SUPERSEDED if sign > 0 else _FORGET_SUPERSEDED, row)
 
     def remember(self, name: str, value: Any) -> None:
         self._ask("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", _summed(name, value))

@@ -14,7 +14,8 @@ looked at again at the next start.
 from __future__ import annotations
 
 import enum
-from typing import Callable, Optional
+from collections.abc import Iterable
+from typing import Callable, NamedTuple, Optional
 
 import msgspec
 
@@ -45,15 +46,11 @@ _TRANSITIONS: dict[State, set[Optional[State]]] = {
 }
 
 
-class Superseded(msgspec.Struct, array_like=True, frozen=True):
+class Superseded(NamedTuple):
     """A commitment that was replaced, and is held for who signed it."""
 
-    serial: int  # of the amendment's record; 0: it is the one in the share
-    place: Optional[Place]  # of that
-    owner: bytes
-    content: bytes  # `amendments.content_of`
-    first: int  # when it was replaced first, in Unix seconds; what was said again may be replaced again
-    at: int  # and last
+    replaced: Replaced
+    place: Optional[Place]  # of its record; None: it is the one in the share
 
 
 class KeptShare(msgspec.Struct, array_like=True, frozen=True):
@@ -117,25 +114,30 @@ class KeptShare(msgspec.Struct, array_like=True, frozen=True):
         """The same as it is held, after it was found sound or damaged."""
         return self.kept(msgspec.structs.replace(self.announced, sound=sound))
 
-    def amended(self, place: Place, serial: int, signed: SignedCommitment, replaced: Replaced) -> KeptShare:
-        """The same with another commitment, this record's; what it replaces is held, once whatever it says again."""
-        again = {each.content: each for each in self.superseded}
-        first = again[replaced.content].first if replaced.content in again else replaced.at
-        again[replaced.content] = Superseded(
-            self.amended_by, self.amendment, replaced.owner, replaced.content, first, replaced.at
-        )
+    def replaced_by_another(self, content: bytes, unix: int, held: Iterable[Superseded]) -> list[Replaced]:
+        """All that was replaced once another commitment takes the place of this one, which says `content`."""
+        again = {each.replaced.content: each.replaced for each in held}
+        first = again[content].first if content in again else unix
+        again[content] = Replaced(self.amended_by, self.owner, content, first, unix)
+        return list(again.values())
+
+    def amended(self, place: Place, serial: int, signed: SignedCommitment, replaced: Iterable[Replaced]) -> KeptShare:
+        """The same with another commitment, this record's."""
+        places = {each.replaced.serial: each.place for each in self.superseded}
+        places[self.amended_by] = self.amendment
+        places[0] = None
         return msgspec.structs.replace(
             self,
             announced=amended(self.announced, signed),
             amendment=place,
             amended_by=serial,
-            superseded=tuple(again.values()),
+            superseded=tuple(Superseded(each, places[each.serial]) for each in replaced if each.serial in places),
         )
 
     def moved_amendment(self, serial: int, place: Place) -> KeptShare:
         """The same with the record of one of its amendments elsewhere; harmless where it is none."""
         moved = tuple(
-            msgspec.structs.replace(each, place=place) if each.serial == serial else each for each in self.superseded
+            Superseded(replaced, place if replaced.serial == serial else before) for replaced, before in self.superseded
         )
         amendment = place if serial == self.amended_by else self.amendment
         return msgspec.structs.replace(self, amendment=amendment, superseded=moved)

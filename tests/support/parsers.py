@@ -341,7 +341,7 @@ def _with_digest(body: bytes) -> bytes:
     return body + b"\xc4\x20" + blake3(body).digest()
 
 
-_AMENDMENT = encode_amendment(_IMAGE.signed, bytes(32), Replaced(bytes(16), bytes(32), 1))
+_AMENDMENT = encode_amendment(_IMAGE.signed, bytes(32), [Replaced(1, bytes(16), bytes(32), 1, 2)])
 
 
 def _with_blake3(body: bytes) -> bytes:

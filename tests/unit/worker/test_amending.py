@@ -402,7 +402,7 @@ def test_whatever_call_fails_the_old_or_the_new_one_lies_there_whole(
 # --- the format
 
 _bytes = st.binary(min_size=32, max_size=32)
-_REPLACED = Replaced(bytes(16), bytes(32), 1)
+_REPLACED = [Replaced(1, bytes(16), bytes(32), 1, 2)]
 _ids = st.binary(min_size=16, max_size=16)
 _signatures = st.binary(min_size=64, max_size=64)
 _grants = st.lists(st.builds(Grant, _ids, _bytes, st.binary(max_size=50)), max_size=MAX_GRANTS)

@@ -236,3 +236,16 @@ def test_what_is_held_moves_with_its_pack(store: ShareStore, clock: SetClock, en
     store = index_lost(store, clock)
     assert held_for(store) == before
     store.close()
+
+
+def test_what_is_given_to_an_owner_who_had_deleted_it_is_theirs(
+    store: ShareStore, clock: SetClock, encoding: Sample
+) -> None:
+    """Also as an index says that is made anew: what they signed was before it was given to them."""
+    encoding.put(store, 1, THIEF)
+    store.delete(encoding.deletion(key=THIEFS_KEY), THIEF)
+    amend(store, encoding, given_away(encoding), THIEFS_KEY)
+    store = index_lost(store, clock)
+    assert said_now(store, encoding, THIEF).owner == THIEF
+    assert [key for key, _ in held_by(store).items()] == [encoding.key(0)]
+    store.close()
