@@ -107,7 +107,7 @@ class Amending:
         done = False
         refusals: list[Refusal] = []
         for kept in self._index.of_encoding(encoding_id):
-            if not kept.here and kept.state is not State.DELETED:
+            if not kept.here and kept.state not in (State.DELETED, State.SURPLUS):
                 continue
             try:
                 if not kept.sound:
@@ -169,10 +169,6 @@ class Amending:
 
     def _held(self, kept: KeptShare, unix: float) -> list[Superseded]:
         return [each for each in kept.superseded if each.replaced.at + self._hold > unix]
-
-    def holds(self, kept: KeptShare, unix: float) -> bool:
-        """Whether anything that was replaced of a share is held."""
-        return bool(self._held(kept, unix))
 
     def held_for(self, owner: bytes, after: int, unix: float) -> Iterator[list[HeldCommitment]]:
         """What is held for an owner, those of one share at a time, the oldest first, from behind a serial on."""

@@ -26,6 +26,7 @@ from worker.staging import StagedShares
 log = logging.getLogger(__name__)
 
 _MAX_RESERVE = 1 << 30  # bytes of the disk that are left free, or 5 % where that is less
+_LOOKED_AT = 64  # surplus shares, for one that may go
 OVERHEAD = 64 * 1024  # bytes beside the blocks that a share may take: header, records, mapping
 OwnerQuota = Union[int, Fraction]  # bytes, or a part of what a vault has and of what is free
 
@@ -89,8 +90,8 @@ class Capacity:
         raise Refusal(Code.NO_ROOM, "the store is full")
 
     def _purge_oldest(self) -> bool:
-        """Remove the oldest surplus share; False where there is none, or it cannot be."""
-        oldest = self._index.in_state(State.SURPLUS, limit=1)
+        """Remove the oldest surplus share of which nothing is held; False where there is none, or it cannot be."""
+        oldest = [kept for kept in self._index.in_state(State.SURPLUS, limit=_LOOKED_AT) if not kept.superseded][:1]
         try:
             self._remover.remove(oldest)
         except OSError as error:

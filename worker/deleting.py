@@ -145,7 +145,7 @@ class Deletion:
             raise Refusal(Code.NOT_FOUND, "nothing of this is in the trash any more")
 
     def discard(self, key: ShareKey, owner: bytes, unix: float) -> None:
-        """Hold a share as surplus, for a day; harmless where there is none."""
+        """Hold a share as surplus, for a day, or as long as anything that was replaced of it; harmless without one."""
         self._durability.require_writable()
         kept = self._index.held(key)
         if kept is None:
@@ -154,7 +154,8 @@ class Deletion:
         if not kept.belongs_to(owner):
             raise Refusal(Code.NOT_FOUND, "no such share here")
         with self._durability.answering(), self._index.transaction():
-            self._index.change(kept, kept.trashed(State.SURPLUS, until=int(unix) + _SURPLUS_KEPT))
+            until = max(int(unix) + _SURPLUS_KEPT, kept.last_superseded + self._hold)
+            self._index.change(kept, kept.trashed(State.SURPLUS, until=until))
             settle_waiting(self._index, key[0])
         log.info("discarded the share %s", file_name(key))
 

@@ -399,7 +399,8 @@ class Recovery:
                 after = msgspec.structs.replace(known, announced=again, amendment=found.place)
             else:
                 after = known.amended(found.place, found.serial, signed, replaced)
-            if known.here or (after.is_settled_by_taking_back() and index.held(known.key) is None):
+            taken_back = known.amended_by < found.serial and after.is_settled_by_taking_back()
+            if known.here or (taken_back and index.held(known.key) is None):
                 after = after.kept(after.announced)
         index.change(known, after)
 

@@ -4,7 +4,8 @@
                                │  ──found bad──────────▶  │
                                ├──────────────────────────┤
                                ├──deleted by its owner──▶ DELETED ──its time is over──▶ (not here); or taken back
-                               ├──discarded──▶ SURPLUS ──its time is over, or its room is needed──▶ (not here)
+                               ├──discarded──▶ SURPLUS ──its time is over, or its room is needed──▶ (not here); or an
+                               │               owner before, for whom something of it is held, takes it back
                                └──of a version that is not known, or not to be listed──▶ LEFT_ALONE
 
 Of a share one copy at most is held, sound or damaged; beside it others may be deleted or surplus. What is LEFT_ALONE is
@@ -41,7 +42,7 @@ _TRANSITIONS: dict[State, set[Optional[State]]] = {
     State.HELD: {State.DAMAGED, State.DELETED, State.SURPLUS, State.LEFT_ALONE, None},
     State.DAMAGED: {State.HELD, State.DELETED, State.SURPLUS, State.LEFT_ALONE, None},
     State.DELETED: {State.HELD, State.DAMAGED, None},
-    State.SURPLUS: {None},
+    State.SURPLUS: {State.HELD, None},
     State.LEFT_ALONE: {State.HELD, State.DAMAGED, State.DELETED, None},
 }
 
@@ -147,8 +148,14 @@ class KeptShare(msgspec.Struct, array_like=True, frozen=True):
         return msgspec.structs.replace(self, superseded=tuple(each for each in self.superseded if not gone(each)))
 
     def is_settled_by_taking_back(self) -> bool:
-        """Whether it is in the trash of an owner whose it is not any more."""
-        return self.state is State.DELETED and not self.belongs_to(self.deleted_by)
+        """Whether it is in the trash of an owner whose it is not any more, or was surplus when it was taken back."""
+        deleted = self.state is State.DELETED and not self.belongs_to(self.deleted_by)
+        return deleted or (self.state is State.SURPLUS and self.sound)
+
+    @property
+    def last_superseded(self) -> int:
+        """When something of it was replaced last, in Unix seconds; 0 where nothing is kept."""
+        return max((each.at for each, _ in self.superseded), default=0)
 
     def belongs_to(self, owner: bytes) -> bool:
         """Whether it is this owner's, or too damaged to tell whose."""

@@ -160,16 +160,16 @@ def test_a_late_device_that_answers_while_others_are_looked_for_keeps_its_share(
 ) -> None:
     put = Put(N + 1)
     request, find_others = put.cluster.link.request, put.distribution._other_places
-    looked_for = asyncio.Event()
+    looked_for = False
 
     async def late_at_commit(operation: Any, *arguments: Any, **options: Any) -> Any:
-        if operation is COMMIT and options["device"] == put.cluster.ids[1]:
-            await looked_for.wait()
+        while operation is COMMIT and options["device"] == put.cluster.ids[1] and not looked_for:
+            await asyncio.sleep(0)
         return await request(operation, *arguments, **options)
 
     async def answered_meanwhile(wanted: int) -> int:
-        if wanted:
-            looked_for.set()
+        nonlocal looked_for
+        looked_for = looked_for or bool(wanted)
         while wanted and put.distribution.shares[1].state is ShareState.OPEN:
             await asyncio.sleep(0)
         return await find_others(wanted)

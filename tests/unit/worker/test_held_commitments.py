@@ -15,7 +15,19 @@ from common.protocol.device_messages import Commitment, SignedCommitment
 from common.protocol.messages import NO_TRASH, Code
 from common.vault.keys import VaultKey
 from tests.support.clocks import SetClock
-from tests.support.sample_shares import KEY, OWNER, Sample, chance, declined, held_by, sign
+from tests.support.sample_shares import (
+    KEY,
+    OWNER,
+    Sample,
+    chance,
+    copy_of_index,
+    declined,
+    held_by,
+    sample,
+    sign,
+    trashed,
+    with_index,
+)
 from worker.index import Index
 from worker.store import ShareStore
 
@@ -209,15 +221,46 @@ def test_a_thief_stores_no_other_blocks_in_the_place_of_the_trash(store: ShareSt
     encoding.assert_readable(store, 0)
 
 
-def test_a_share_is_not_surplus_while_something_is_held_of_it(
-    store: ShareStore, clock: SetClock, encoding: Sample
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_is_held_of_a_surplus_share_is_taken_back_too(
+    store: ShareStore, clock: SetClock, encoding: Sample, lost: bool
 ) -> None:
     amend(store, encoding, given_away(encoding), THIEFS_KEY)
-    with declined(Code.CONFLICT):
-        store.discard((encoding.encoding_id, 0), THIEF)
-    pass_time(store, clock, HOLD + 301)
+    indexes = copy_of_index(store)
     store.discard((encoding.encoding_id, 0), THIEF)
-    assert not held_by(store)
+    pass_time(store, clock, HOLD - 1)
+    assert not held_by(store) and held_for(store)
+    if not lost:
+        indexes = copy_of_index(store)
+    amend(store, encoding, taken_back(encoding))
+    encoding.assert_readable(store, 0)
+    store = with_index(store, clock, indexes)
+    encoding.assert_readable(store, 0)
+    pass_time(store, clock, HOLD + 301)
+    encoding.assert_readable(store, 0)
+    store.close()
+
+
+def test_behind_the_hold_a_surplus_share_goes(store: ShareStore, clock: SetClock, encoding: Sample) -> None:
+    amend(store, encoding, given_away(encoding), THIEFS_KEY)
+    store.discard((encoding.encoding_id, 0), THIEF)
+    pass_time(store, clock, HOLD + 301)
+    assert not held_by(store) and not trashed(store)
+
+
+def test_a_surplus_share_of_which_something_is_held_yields_to_no_other(
+    tmp_path: Path, clock: SetClock, encoding: Sample
+) -> None:
+    store = ShareStore(tmp_path / "store", 400_000, clock=clock, hold=HOLD)
+    encoding = sample("much", segments=1, block_size=250_000, last=250_000)
+    encoding.put(store, 0)
+    amend(store, encoding, given_away(encoding), THIEFS_KEY)
+    store.discard((encoding.encoding_id, 0), THIEF)
+    with declined(Code.NO_ROOM):
+        sample("more", segments=1, block_size=200_000, last=200_000).put(store, 0)
+    amend(store, encoding, taken_back(encoding))
+    encoding.assert_readable(store, 0)
+    store.close()
 
 
 def test_what_is_held_moves_with_its_pack(store: ShareStore, clock: SetClock, encoding: Sample) -> None:
