@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -24,8 +25,8 @@ from admin.events import Changed, DeviceFailed, Emit, NotChanged
 from admin.quorum import require_quorum, tell
 from admin.undeleting import emit_taken_back, undelete_since
 from common.chunks import chunks
-from common.coding.commitments import rank
-from common.coding.recipe import decode_recipe, digest
+from common.coding.commitments import content_of, rank
+from common.coding.recipe import decode_recipe
 from common.errors import NotEnoughError, ProtocolError, TesseraError
 from common.link.link import run_with_link
 from common.link.questions import list_pages, locate
@@ -34,7 +35,7 @@ from common.membership.identity import ClientIdentity
 from common.process.events import Warned, waiting
 from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import Amend, Commitment, HeldFor, ListSuperseded, SignedCommitment
-from common.protocol.messages import MOST_AHEAD, Code, EncodingAt
+from common.protocol.messages import MOST_AHEAD, Code
 from common.protocol.operations import AMEND, SUPERSEDED, UNDELETE
 from common.repository.repository import Repository, open_repository
 from common.vault.folder import VaultFolder
@@ -62,7 +63,7 @@ class _Held:
 
     def add(self, device: bytes, part: HeldFor, commitment: Commitment) -> None:
         if device not in self.before:  # the oldest comes first
-            content = self.before[device] = _content(commitment)
+            content = self.before[device] = content_of(commitment)
             self.said[content] = min(commitment, self.said.get(content, commitment), key=rank)
             self.everywhere = self.everywhere and part.again
         self.now[device] = _Rank(part.generation, part.revision)
@@ -71,7 +72,7 @@ class _Held:
     def chosen(self) -> Commitment:
         """What most devices had; of as many that which ranks lowest, which was there before."""
         votes = Counter(self.before.values())
-        return min(self.said.values(), key=lambda commitment: (-votes[_content(commitment)], rank(commitment)))
+        return min(self.said.values(), key=lambda commitment: (-votes[content_of(commitment)], rank(commitment)))
 
     def steps(self, device: bytes) -> Iterator[Commitment]:
         """What was chosen, so that it holds; before it, what leads a device there that takes no more ahead at once."""
@@ -89,11 +90,6 @@ class _Held:
                 generation=min(generation, here.generation + step),
                 revision=min(revision, here.revision + step),
             )
-
-
-def _content(commitment: Commitment) -> bytes:
-    """A digest of what a commitment says, of whichever revision."""
-    return digest(pack(msgspec.structs.replace(commitment, recipe=b"", generation=0, revision=1)))
 
 
 def run_reclaim(identity: ClientIdentity, home: Path, passphrase: str, emit: Emit, seconds: float) -> int:
@@ -183,7 +179,7 @@ async def _asked(repository: Repository, device: bytes) -> AsyncIterator[tuple[H
         for part in reply.header.parts:
             signed = unpack(reply.payload[offset : offset + part.length], SignedCommitment)
             offset += part.length
-            name = part.encoding_id, part.share, _content(signed.commitment)
+            name = part.encoding_id, part.share, content_of(signed.commitment)
             fault = repository.verifier.fault(signed, part.encoding_id)
             if name in seen or fault is not None or signed.commitment.owner != repository.key.owner_id():
                 raise ProtocolError("the device shows what is none of this vault's, or something twice")
@@ -200,14 +196,10 @@ async def _holders(repository: Repository, held: dict[bytes, _Held]) -> dict[byt
     objects = sorted({each.chosen.object_id for each in held.values()})
     for some in chunks(objects, _AT_ONCE):
         located, _ = await locate(repository.link, some)
-        for encoding in _all(located.values()):
+        for encoding in itertools.chain.from_iterable(located.values()):
             if encoding.encoding_id in holders:
                 holders[encoding.encoding_id] |= {share.device_id for share in encoding.shares if share.alive}
     return holders
-
-
-def _all(located: Iterable[Sequence[EncodingAt]]) -> Iterable[EncodingAt]:
-    return (encoding for encodings in located for encoding in encodings)
 
 
 async def _take_back(
@@ -220,11 +212,7 @@ async def _take_back(
 
     async def show(device: bytes) -> Optional[TesseraError]:
         try:
-            await _show(repository, encoding_id, held, device)
-        except DeclinedError as error:
-            if error.code not in (Code.NOT_FOUND, Code.CONFLICT):
-                return error
-            return await _show_what_is_deleted(repository, encoding_id, held, device, deleted)
+            await _bring(repository, encoding_id, held, device, deleted)
         except TesseraError as error:
             return error
         return None
@@ -246,23 +234,27 @@ async def _take_back(
     return 0
 
 
+async def _bring(repository: Repository, encoding_id: bytes, held: _Held, device: bytes, deleted: int) -> None:
+    """Bring a device to what was chosen, undeleted where need be; errors as of `Link.request`."""
+    try:
+        await _show(repository, encoding_id, held, device)
+    except DeclinedError as error:
+        if error.code not in (Code.NOT_FOUND, Code.CONFLICT):
+            raise
+        await _undelete(repository, encoding_id, held, device, deleted)
+        await _show(repository, encoding_id, held, device)
+
+
 async def _show(repository: Repository, encoding_id: bytes, held: _Held, device: bytes) -> None:
-    """Bring a device to what was chosen; errors as of `Link.request`."""
+    """Show a device what was chosen, in steps; errors as of `Link.request`."""
     for commitment in held.steps(device):
         (signed,) = repository.key.signing_key().commit([commitment])
         await repository.link.request(AMEND, Amend(encoding_id), device=device, payload=pack(signed))
 
 
-async def _show_what_is_deleted(
-    repository: Repository, encoding_id: bytes, held: _Held, device: bytes, deleted: int
-) -> Optional[TesseraError]:
-    """The same of a device that was told of fewer deletions than others, and takes no more ahead at once."""
+async def _undelete(repository: Repository, encoding_id: bytes, held: _Held, device: bytes, deleted: int) -> None:
+    """Undelete on a device that was told of fewer deletions than others, and takes no more ahead at once."""
     for generation in range(MOST_AHEAD, deleted + 2 * MOST_AHEAD, MOST_AHEAD):
         word = repository.key.tombstone(held.chosen.object_id, encoding_id, generation)
         with contextlib.suppress(DeclinedError):  # it was deleted later, or was not, and is there
             await repository.link.request(UNDELETE, word, device=device)
-    try:
-        await _show(repository, encoding_id, held, device)
-    except TesseraError as error:
-        return error
-    return None

@@ -20,11 +20,11 @@ from typing import Callable, NamedTuple, Optional
 
 import msgspec
 
-from common.coding.commitments import leaf_of, supersedes, takes_back
+from common.coding.commitments import content_of, leaf_of, supersedes, takes_back
 from common.errors import IntegrityError
 from common.protocol.device_messages import MAX_GRANTED_MAPPING, Commitment, SignedCommitment
 from common.protocol.messages import MOST_AHEAD, Code
-from worker.amendments import MAX_AMENDMENT_SIZE, Replaced, content_of, encode_amendment
+from worker.amendments import MAX_AMENDMENT_SIZE, Replaced, encode_amendment
 from worker.capacity import Capacity
 from worker.deleting import Deletion
 from worker.durability import Durability
@@ -35,7 +35,7 @@ from worker.packs import Packs, Record
 from worker.reading import OpenShare, Shares
 from worker.refusals import Refusal
 from worker.share_file import mapping_for
-from worker.share_states import KeptShare, State, Superseded
+from worker.share_states import KeptShare, State
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Amending:
         for owner in {commitment.owner if takes_back(commitment, there) else there.owner for _, there in fitting}:
             self._deletion.require_not_deleted(encoding_id, owner)
         for kept, there in fitting:
-            replaced = kept.replaced_by_another(content_of(there), int(unix), self._held(kept, unix))
+            replaced = kept.replaced_by_another(content_of(there), int(unix), kept.held(self._hold, unix))
             self._amend_one(kept, signed, replaced)
 
     def _fitting(self, encoding_id: bytes, commitment: Commitment, unix: float) -> list[_Fitting]:
@@ -135,7 +135,7 @@ class Amending:
             if mapping_for(there, commitment.owner) is None:
                 return Refusal(Code.NOT_FOUND, "nothing of this encoding is here")
             return Refusal(Code.CONFLICT, f"revision {there.revision} lies here")
-        if back and not any(each.replaced.owner == commitment.owner for each in self._held(kept, unix)):
+        if back and not any(each.replaced.owner == commitment.owner for each in kept.held(self._hold, unix)):
             return Refusal(Code.NOT_ALLOWED, "it was given away, and is not held for the owner before any more")
         if not kept.here and self._index.held(kept.key) is not None:
             return Refusal(Code.CONFLICT, "another share is in its place")
@@ -147,10 +147,10 @@ class Amending:
 
     def _may_hold_more(self, kept: KeptShare, commitment: Commitment, unix: float) -> bool:
         """Whether what is replaced can be held, too. What says again what is held takes no more room once replaced."""
-        held = self._held(kept, unix)
+        held = kept.held(self._hold, unix)
         size = sum(each.place.length for each in held if each.place is not None)
         few = len(held) < _MOST_HELD and size < _MOST_HELD_BYTES
-        return few or any(each.replaced.content == content_of(commitment) for each in held)
+        return few or content_of(commitment) in {each.replaced.content for each in held}
 
     def _amend_one(self, kept: KeptShare, signed: SignedCommitment, replaced: list[Replaced]) -> None:
         body = encode_amendment(signed, self._opened(kept).information.base, replaced)
@@ -167,9 +167,6 @@ class Amending:
 
     # --- what is held
 
-    def _held(self, kept: KeptShare, unix: float) -> list[Superseded]:
-        return [each for each in kept.superseded if each.replaced.at + self._hold > unix]
-
     def held_for(self, owner: bytes, after: int, unix: float) -> Iterator[list[HeldCommitment]]:
         """What is held for an owner, those of one share at a time, the oldest first, from behind a serial on."""
         while shares := self._index.superseded_of(owner, after):
@@ -183,7 +180,7 @@ class Amending:
             now = self._opened(kept).commitment
         except Refusal:
             return []  # the steward stores it anew, or another device has it
-        for each in self._held(kept, unix):
+        for each in kept.held(self._hold, unix):
             replaced = each.replaced
             if replaced.owner != owner:
                 continue
@@ -202,6 +199,7 @@ class Amending:
         try:
             for kept in self._index.superseded_before(unix - self._hold):
                 with self._index.transaction():
-                    self._index.change(kept, kept.without(lambda each: each.replaced.at + self._hold <= unix))
+                    held = tuple(kept.held(self._hold, unix))
+                    self._index.change(kept, msgspec.structs.replace(kept, superseded=held))
         except (OSError, Refusal) as error:
             log.warning("cannot forget what was replaced: %s", error)

@@ -15,8 +15,7 @@ import msgspec
 
 from common.coding.recipe import digest
 from common.errors import IntegrityError
-from common.protocol.codec import pack
-from common.protocol.device_messages import MAX_GRANTED_MAPPING, MAX_TRANSFERS, Commitment, SignedCommitment
+from common.protocol.device_messages import MAX_GRANTED_MAPPING, MAX_TRANSFERS, SignedCommitment
 from common.protocol.messages import MAX_GRANTS, Count, Digest, Identifier, Message, Seconds
 from worker.format_version import Record, decode_record, encode_record
 
@@ -30,14 +29,9 @@ class Replaced(Message):
 
     serial: Count  # of its own record; 0: it is the one in the share
     owner: Identifier
-    content: Digest  # `content_of`
+    content: Digest  # `commitments.content_of`
     first: Seconds  # when it was replaced first, in Unix seconds by this device's clock; it may have been said again
     at: Seconds  # and last
-
-
-def content_of(commitment: Commitment) -> bytes:
-    """A digest of what a commitment says, of whichever revision and generation, with whichever recipe."""
-    return digest(pack(msgspec.structs.replace(commitment, recipe=b"", revision=1, generation=0)))
 
 
 class _Record(Record):

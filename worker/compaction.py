@@ -155,13 +155,10 @@ class Compaction:
         return Record(Kind.AMENDMENT, kept.key, serial, kept.serial, body, good), moved
 
     def _tombstone(self, placed: PlacedTombstone) -> _Living:
-        key = placed.kept.tombstone.encoding_id, NO_SHARE
-        record = Record(Kind.TOMBSTONE, key, placed.serial, 0, placed.body)
-        return record, lambda place: self._index.put_tombstone(placed._replace(place=place))
+        return placed.record, lambda place: self._index.put_tombstone(placed._replace(place=place))
 
     def _approvers(self, placed: PlacedApprovers) -> _Living:
-        record = Record(Kind.APPROVERS, (placed.kept.owner, NO_SHARE), placed.serial, 0, placed.body)
-        return record, lambda place: self._index.put_approvers(placed._replace(place=place))
+        return placed.record, lambda place: self._index.put_approvers(placed._replace(place=place))
 
     def _removal(self, removal: Removal) -> _Living:
         kind = Kind.REWRITTEN if removal.is_of_pack else Kind.REMOVAL

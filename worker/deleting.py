@@ -207,15 +207,11 @@ class Deletion:
         return Emptied(GRANTED, len(over), kept)
 
     def _was_anothers(self, copy: KeptShare, owner: bytes, unix: float) -> bool:
-        return any(each.owner != owner and each.at + self._hold > unix for each, _ in copy.superseded)
+        return any(each.replaced.owner != owner for each in copy.held(self._hold, unix))
 
     def _end(self, over: Sequence[PlacedTombstone]) -> None:
         """Write tombstones anew, of which the trash is to be empty, durably."""
-        records = [
-            Record(Kind.TOMBSTONE, (each.kept.tombstone.encoding_id, NO_SHARE), each.serial, 0, each.body)
-            for each in over
-        ]
-        places = self._packs.append(records)
+        places = self._packs.append([each.record for each in over])
         self._packs.sync()
         with self._index.transaction():
             for each, place in zip(over, places):

@@ -34,7 +34,8 @@ from worker import amendments, approver_lists, share_file, tombstones
 from worker.approver_lists import KeptApprovers, decode_approvers, encode_approvers
 from worker.disk import Disk
 from worker.layout import Layout, Place, ShareKey
-from worker.pack_format import FRAME_SIZE, Frame, Kind
+from worker.pack_format import FRAME_SIZE, NO_SHARE, Frame, Kind
+from worker.packs import Record
 from worker.refusals import Refusal
 from worker.share_states import HERE, KeptShare, State, require_transition
 from worker.tombstones import KeptTombstone, decode_tombstone, encode_tombstone
@@ -159,8 +160,10 @@ class PlacedTombstone(NamedTuple):
     place: Place
 
     @property
-    def body(self) -> bytes:
-        return encode_tombstone(self.kept)
+    def record(self) -> Record:
+        """As it is written anew."""
+        key = self.kept.tombstone.encoding_id, NO_SHARE
+        return Record(Kind.TOMBSTONE, key, self.serial, 0, encode_tombstone(self.kept))
 
 
 class PlacedApprovers(NamedTuple):
@@ -171,8 +174,9 @@ class PlacedApprovers(NamedTuple):
     place: Place
 
     @property
-    def body(self) -> bytes:
-        return encode_approvers(self.kept)
+    def record(self) -> Record:
+        """As it is written anew."""
+        return Record(Kind.APPROVERS, (self.kept.owner, NO_SHARE), self.serial, 0, encode_approvers(self.kept))
 
 
 class Index:
@@ -710,7 +714,7 @@ class Index:
     def put_approvers(self, placed: PlacedApprovers) -> None:
         """Add an owner's approvers, in place of those before."""
         self.forget_approvers(placed.kept.owner)
-        row = placed.kept.owner, placed.serial, placed.place.pack, placed.place.offset, placed.body
+        row = placed.kept.owner, placed.serial, placed.place.pack, placed.place.offset, encode_approvers(placed.kept)
         self._ask("INSERT INTO approvers VALUES (?, ?, ?, ?, ?, ?)", _summed(*row))
         self.count_living(placed.place, 1)
 

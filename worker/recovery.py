@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional, TypeVar
 
 import msgspec
 
@@ -35,7 +35,7 @@ from worker.durability import Durability
 from worker.format_version import UnknownVersionError
 from worker.index import FoundRecord, Index, PlacedApprovers, PlacedTombstone, Removal
 from worker.layout import Layout, Place, ShareKey, file_name, read_share_name
-from worker.pack_format import NO_SHARE, Kind, body_digest, make_frame
+from worker.pack_format import Kind, body_digest, make_frame
 from worker.packs import Packs, Record
 from worker.reading import Shares, is_damage
 from worker.share_states import KeptShare, State, amended, announced, unreadable
@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 64  # records that are copied
 _FILES = 0  # in place of a pack's number
 _NOWHERE = Place(0, 0, 0)  # of what is not there any more
+
+
+_Placed = TypeVar("_Placed", PlacedTombstone, PlacedApprovers)
 
 
 class Recovery:
@@ -137,8 +140,11 @@ class Recovery:
             lost = lost.without(lambda each: is_lost(each.place))
             if lost != now:
                 self._index.change(now, lost.found(sound=False) if damaged else lost)
-        self._write_tombstones_anew([each for each in self._index.tombstones_in_pack(number) if is_lost(each.place)])
-        self._write_approvers_anew([each for each in self._index.approvers_in_pack(number) if is_lost(each.place)])
+        index = self._index
+        tombstones = [each for each in index.tombstones_in_pack(number) if is_lost(each.place)]
+        approvers = [each for each in index.approvers_in_pack(number) if is_lost(each.place)]
+        self._write_anew(tombstones, index.put_tombstone)
+        self._write_anew(approvers, index.put_approvers)
 
     def _leave_alone(self, number: int) -> None:
         for kept in self._all_in_pack(number):
@@ -151,26 +157,13 @@ class Recovery:
             after = page[-1].serial
             yield from page
 
-    def _write_tombstones_anew(self, placed: Sequence[PlacedTombstone]) -> None:
+    def _write_anew(self, placed: Sequence[_Placed], put: Callable[[_Placed], None]) -> None:
         if not placed or self._durability.refusal is not None:
             return
-        records = [
-            Record(Kind.TOMBSTONE, (each.kept.tombstone.encoding_id, NO_SHARE), each.serial, 0, each.body)
-            for each in placed
-        ]
-        places = self._packs.append(records)
+        places = self._packs.append([each.record for each in placed])
         self._packs.sync()
         for each, place in zip(placed, places):
-            self._index.put_tombstone(each._replace(place=place))
-
-    def _write_approvers_anew(self, placed: Sequence[PlacedApprovers]) -> None:
-        if not placed or self._durability.refusal is not None:
-            return
-        records = [Record(Kind.APPROVERS, (each.kept.owner, NO_SHARE), each.serial, 0, each.body) for each in placed]
-        places = self._packs.append(records)
-        self._packs.sync()
-        for each, place in zip(placed, places):
-            self._index.put_approvers(each._replace(place=place))
+            put(each._replace(place=place))
 
     def _find(self, *, copied: bool) -> None:
         """Note the records that the index does not have; `copied`: after they were appended anew, durably."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
+from common.coding.commitments import content_of
 from common.coding.recipe import decode_recipe, digest
 from common.errors import IntegrityError, ProtocolError
 from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack, pack_header, unpack, unpack_header
@@ -74,7 +75,6 @@ from common.protocol.operations import (
     Spec,
 )
 from worker.amending import HeldCommitment
-from worker.amendments import content_of
 from worker.committing import PendingCommit
 from worker.layout import ShareKey
 from worker.leases import Leases

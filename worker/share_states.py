@@ -143,6 +143,10 @@ class KeptShare(msgspec.Struct, array_like=True, frozen=True):
         amendment = place if serial == self.amended_by else self.amendment
         return msgspec.structs.replace(self, amendment=amendment, superseded=moved)
 
+    def held(self, hold: int, unix: float) -> list[Superseded]:
+        """What was replaced of it less than `hold` seconds ago."""
+        return [each for each in self.superseded if each.replaced.at + hold > unix]
+
     def without(self, gone: Callable[[Superseded], bool]) -> KeptShare:
         """The same without some of what was replaced."""
         return msgspec.structs.replace(self, superseded=tuple(each for each in self.superseded if not gone(each)))

@@ -20,6 +20,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Optional
 
+import msgspec
 from blake3 import blake3
 
 from common.protocol.codec import pack
@@ -36,6 +37,11 @@ _REMEMBERED = 1024  # signatures
 def leaf_of(commitment: Commitment) -> bytes:
     """The 32-byte digest by which two commitments are the same, whatever batch they were signed in."""
     return blake3(_LEAF + pack(commitment)).digest()
+
+
+def content_of(commitment: Commitment) -> bytes:
+    """A 32-byte digest of what a commitment says, of whichever revision and generation, with whichever recipe."""
+    return blake3(pack(msgspec.structs.replace(commitment, recipe=b"", revision=1, generation=0))).digest()
 
 
 def tree_of(leaves: Sequence[bytes]) -> tuple[bytes, list[list[bytes]]]:

@@ -31,6 +31,7 @@ from worker.store import ShareStore
 OVERHEAD = 64 * 1024  # what a share may take beside its blocks
 KEY, STRANGERS_KEY = VaultKey(b"\x0a" * 32), VaultKey(b"\x0b" * 32)
 OWNER, STRANGER = KEY.owner_id(), STRANGERS_KEY.owner_id()
+HOLD = 7 * 24 * 3600  # seconds
 TRASH = 30 * 24 * 3600  # seconds
 
 
@@ -177,6 +178,12 @@ def staged_files(folder: Path) -> list[Path]:
 def trashed(store: ShareStore) -> list[KeptShare]:
     """What is in its trash: deleted shares, then surplus ones."""
     return [*store._index.in_state(State.DELETED), *store._index.in_state(State.SURPLUS)]
+
+
+def pass_time(store: ShareStore, clock: SetClock, seconds: float) -> None:
+    """Time passes, and the store does what is due then."""
+    clock.pass_time(seconds)
+    store.expire(clock.monotonic())
 
 
 def reopened(store: ShareStore, clock: SetClock) -> ShareStore:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from common.protocol.messages import NO_TRASH, Code
 from common.vault.keys import VaultKey
 from tests.support.clocks import SetClock
 from tests.support.sample_shares import (
+    HOLD,
     KEY,
     OWNER,
     Sample,
@@ -23,6 +23,7 @@ from tests.support.sample_shares import (
     copy_of_index,
     declined,
     held_by,
+    pass_time,
     sample,
     sign,
     trashed,
@@ -31,27 +32,17 @@ from tests.support.sample_shares import (
 from worker.index import Index
 from worker.store import ShareStore
 
-DAY = 24 * 3600
-HOLD = 7 * DAY
 THIEFS_KEY, NEXT_KEY = VaultKey(b"\x0e" * 32), VaultKey(b"\x0f" * 32)
 THIEF = THIEFS_KEY.owner_id()
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: SetClock, encoding: Sample) -> Iterator[ShareStore]:
-    store = open_store(tmp_path / "store", clock)
-    encoding.put(store, 0)
-    yield store
-    store.close()
+def store(holding_store: ShareStore) -> ShareStore:
+    return holding_store
 
 
 def open_store(folder: Path, clock: SetClock, hold: int = HOLD) -> ShareStore:
     return ShareStore(folder, clock=clock, hold=hold)
-
-
-def pass_time(store: ShareStore, clock: SetClock, seconds: float) -> None:
-    clock.pass_time(seconds)
-    store.expire(clock.monotonic())
 
 
 def changed(encoding: Sample, revision: int, **changes: Any) -> Commitment:

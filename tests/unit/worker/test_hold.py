@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,28 +9,19 @@ import pytest
 from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, NO_TRASH, Code
 from common.vault.keys import VaultKey
 from tests.support.clocks import SetClock
-from tests.support.sample_shares import OWNER, Sample, declined, held_by, sample, trashed
+from tests.support.sample_shares import HOLD, OWNER, Sample, declined, held_by, pass_time, sample, trashed
 from worker.store import ShareStore
 
 DAY = 24 * 3600
-HOLD = 7 * DAY
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: SetClock, encoding: Sample) -> Iterator[ShareStore]:
-    store = open_store(tmp_path / "store", clock)
-    encoding.put(store, 0)
-    yield store
-    store.close()
+def store(holding_store: ShareStore) -> ShareStore:
+    return holding_store
 
 
 def open_store(folder: Path, clock: SetClock, hold: int = HOLD) -> ShareStore:
     return ShareStore(folder, clock=clock, hold=hold)
-
-
-def pass_time(store: ShareStore, clock: SetClock, seconds: float) -> None:
-    clock.pass_time(seconds)
-    store.expire(clock.monotonic())
 
 
 @pytest.mark.parametrize("trash_seconds", [NO_TRASH, DAY])
