@@ -14,6 +14,7 @@ from msgspec import Meta
 MAX_CAMERA = 64  # characters
 DEGREE = 1_000_000  # parts: a tenth of a metre
 
+_EPOCH = datetime(1970, 1, 1)
 _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([+-][0-9]{2}:[0-9]{2})?$"
 
 
@@ -33,6 +34,12 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     def moment(self) -> Optional[datetime]:
         """When it was taken; where no offset is told, without a time zone."""
         return None if self.taken_at is None else datetime.fromisoformat(self.taken_at)
+
+    @property
+    def seconds(self) -> Optional[int]:
+        """When it was taken, in seconds since 1970 by the clock where it was taken."""
+        moment = self.moment
+        return None if moment is None else int((moment.replace(tzinfo=None) - _EPOCH).total_seconds())
 
     @property
     def position(self) -> Optional[tuple[float, float]]:

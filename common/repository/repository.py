@@ -127,7 +127,7 @@ class Repository:
                 new = self.index.objects({each.object_id for each in learned}).values()
                 images = [row for row in new if row.described is not None and row.described.kind is None]
                 yield [at_hand.listed([row]) for row in images]
-            self.index.put_in_order()
+            self.index.keep_dates()
 
     def images(self) -> Iterator[ListedImage]:
         """The images that are known here, by when they were stored; `catch_up` goes before."""

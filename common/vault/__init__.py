@@ -15,7 +15,7 @@
 These take bytes and give bytes, without socket or disk. The others keep files on this machine:
 
     folder          the key file; the `former_key` while a rotation is under way
-    index           what the vault holds, and mappings, in sealed rows (`index_rows`)
+    index           what the vault holds, and mappings, in sealed rows (`index_rows`); in order by its `dates`
     contacts        the contact cards that this machine knows, by name
     unlocking       opens the folder beside other work
     seen            files already stored, in the index, each known by its `stamp`

@@ -6,7 +6,7 @@ version it is made anew, and where the disk refuses there is one in memory inste
 once: each change is a transaction, and a reader of many rows takes them page by page.
 
     objects    what the broker told of each object last, and what its mapping says of it
-    ordered    the order in which images are listed, as far as they were there when they were put in order
+    dates      of images, many in a row, so that all are put in order without opening each (`dates`)
     mappings   as they lie beside the shares; also of what the cluster has no more (`admin.verifying`)
     contents   of snapshots and of trees that are not large, which never change
     seen       files that were stored, by path (`seen`)
@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import heapq
 import logging
 import os
+import secrets
 import sqlite3
 import threading
 from array import array
@@ -28,10 +28,13 @@ from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional, TypeVar
 
+import numpy as np
+
 from common.chunks import chunks
 from common.errors import IntegrityError, TesseraError, UnwritableError
 from common.files import locked, make_folder
 from common.protocol.messages import EncodingAt, shares_at_hand
+from common.vault.dates import Dates, Numbers, PackedDates, dates_of, joined
 from common.vault.granting import open_any
 from common.vault.index_rows import (
     SALT_SIZE,
@@ -48,19 +51,19 @@ from common.vault.mapping import Mapping as ImageMapping
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 _FILE_LABEL = b"tessera/v1/index/file"
 _BUSY = 30.0  # seconds that another program's transaction is waited for
 _PAGE = 1000  # rows
 _DIGITS = 4  # bytes of a SHA-256 by which it is looked for: all that `check_hash` asks for
 _MOST_CONTENT = 256 << 10  # bytes
-_TAIL = 1000  # images that came since all were put in order, and are sorted at each listing; or
-_TAIL_PART = 10  # the part of all that these may be
+_TAIL = 250  # images whose dates are not in a row yet: their own rows are opened for them
+_NUMBER_BITS = 48
 _MOST_OPENED = 1000  # mappings
 _KINDS = {None: 0, TREE: 1, SNAPSHOT: 2, PRUNE: 3}
 _IMAGE, _SNAPSHOT = _KINDS[None], _KINDS[SNAPSHOT]
 
-_OBJECT, _MAPPING, _SEEN, _META, _DIGIT, _CONTENT = b"o", b"m", b"s", b"c", b"d", b"t"  # tables
+_OBJECT, _MAPPING, _SEEN, _META, _DIGIT, _CONTENT, _DATES = b"o", b"m", b"s", b"c", b"d", b"t", b"w"  # tables
 
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -68,9 +71,9 @@ CREATE TABLE objects (id INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL U
                       own BLOB, sealed BLOB NOT NULL);
 CREATE INDEX objects_by_digits ON objects (digits);
 CREATE INDEX objects_by_own ON objects (own) WHERE own IS NOT NULL;
-CREATE INDEX objects_by_kind ON objects (kind) WHERE kind IS NOT {_IMAGE};
+CREATE INDEX objects_by_kind ON objects (kind);
 CREATE INDEX objects_lacking ON objects (id) WHERE digits IS NULL;
-CREATE TABLE ordered (position INTEGER PRIMARY KEY, id INTEGER NOT NULL);
+CREATE TABLE dates (last INTEGER PRIMARY KEY, sealed BLOB NOT NULL);
 CREATE TABLE mappings (id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL);
 CREATE TABLE contents (name BLOB PRIMARY KEY, sealed BLOB NOT NULL);
 CREATE TABLE seen (name BLOB PRIMARY KEY, sealed BLOB NOT NULL) WITHOUT ROWID;
@@ -81,17 +84,14 @@ _KEPT = "SELECT id, name, sealed FROM mappings WHERE id < ? ORDER BY id DESC LIM
 _ALL = "SELECT id, name, sealed FROM objects WHERE id > ? ORDER BY id LIMIT ?"
 _OF_KIND = "SELECT id, name, sealed FROM objects WHERE kind = ? AND id > ? ORDER BY id LIMIT ?"
 _LACKING = "SELECT id, name, sealed FROM objects WHERE digits IS NULL AND id > ? ORDER BY id LIMIT ?"
-_IN_ORDER = """SELECT w.position, o.name, o.sealed FROM ordered w JOIN objects o ON o.id = w.id
-               WHERE w.position > ? ORDER BY w.position LIMIT ?"""
-_FROM_THE_END = """SELECT w.position, o.name, o.sealed FROM ordered w JOIN objects o ON o.id = w.id
-                   WHERE w.position < ? ORDER BY w.position DESC LIMIT ?"""
-_UNTIL = "SELECT value FROM meta WHERE name = 'ordered until'"
+_ASKED = 100  # rows by number in one statement
+_BY_NUMBER = f"SELECT id, name, sealed FROM objects WHERE id IN ({', '.join('?' * _ASKED)})"  # noqa: S608 - no value
+_NUMBERS = "SELECT id FROM objects WHERE kind = ?"
 _COUNT = "SELECT COUNT(*) FROM objects WHERE kind = ?"
-_COUNT_TAIL = "SELECT COUNT(*) FROM objects WHERE kind = ? AND id > ?"
+_ALSO_OWN = "SELECT shared.id FROM objects shared JOIN objects own ON own.name = shared.own"
 _COUNT_LACKING = "SELECT COUNT(*) FROM objects WHERE digits IS NULL"
 _MAY_HAVE_GRANTED = """SELECT EXISTS (SELECT 1 FROM objects WHERE own IS NOT NULL)
                        OR EXISTS (SELECT 1 FROM objects WHERE digits IS NULL)"""
-_THERE = "SELECT 1 FROM objects WHERE name = ?"
 
 R = TypeVar("R")
 MappingName = tuple[bytes, bytes]  # object id, encoding id
@@ -185,6 +185,8 @@ class VaultIndex:
         check = sealer.seal(_META, b"check", self._key.owner_id())
         database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
         database.executemany("INSERT INTO meta VALUES (?, ?)", [("salt", salt), ("check", check)])
+        # So that no number of a file's rows is one of another's, which was there before.
+        database.execute("INSERT INTO sqlite_sequence VALUES ('objects', ?)", (secrets.randbits(_NUMBER_BITS),))
         database.execute("COMMIT")
 
     def _take_salt(self, database: sqlite3.Connection) -> None:
@@ -449,17 +451,18 @@ class VaultIndex:
 
     def _all(self, statement: str = _ALL, *values: int, after: int = 0) -> Iterator[tuple[int, ObjectRow]]:
         """The rows of a statement, and their numbers, in the order in which they came; read page by page."""
-
-        def read(after: int, database: sqlite3.Connection) -> list[tuple[int, ObjectRow]]:
-            found = database.execute(statement, (*values, after, _PAGE))
-            return [(number, self._open_object(name, sealed)) for number, name, sealed in found]
-
         while True:
-            page = self._do(partial(read, after))
+            page = self._do(partial(self._read_page, statement, values, after))
             yield from page
             if len(page) < _PAGE:
                 return
             after = page[-1][0]
+
+    def _read_page(
+        self, statement: str, values: tuple[int, ...], after: int, database: sqlite3.Connection
+    ) -> list[tuple[int, ObjectRow]]:
+        found = database.execute(statement, (*values, after, _PAGE))
+        return [(number, self._open_object(name, sealed)) for number, name, sealed in found]
 
     # --- snapshots and trees
 
@@ -525,64 +528,69 @@ class VaultIndex:
         """How many objects are known to be images, one that is here and shared by another twice."""
         return int(self._do(lambda database: database.execute(_COUNT, (_IMAGE,)).fetchone()[0]))
 
-    def images(self, *, newest_first: bool = False) -> Iterator[list[ObjectRow]]:
-        """The images, by when they were stored and by SHA-256; the rows of each, one that is the vault's own first."""
-        self.put_in_order()
-        tail = [row for _, row in self._all(_OF_KIND, _IMAGE, after=self._ordered_until())]
-        tail.sort(key=_date, reverse=newest_first)
-        rows = self._in_order(_FROM_THE_END if newest_first else _IN_ORDER, 2**63 - 1 if newest_first else 0)
-        if tail:
-            rows = heapq.merge(rows, tail, key=_date, reverse=newest_first)
-        for page in chunks(rows, _PAGE):
-            yield from self._do(partial(self._grouped, page))
+    def images(self) -> Iterator[list[ObjectRow]]:
+        """The images, by when they were stored and by SHA-256; the rows of each, as of `numbered`."""
+        for page in chunks(self.dates().by_storing().tolist(), _PAGE):
+            yield from filter(None, self.numbered(page))
 
-    def _ordered_until(self) -> int:
-        """The number of the last row that was there when all were put in order."""
-        found = self._do(lambda database: database.execute(_UNTIL).fetchone())
-        return int(found[0]) if found else 0
+    def dates(self) -> Dates:
+        """Of all images, each once."""
+        dates = self._dates()
+        if len(dates) != self.count_images():
+            dates = dates.only(self._do(_column(_NUMBERS, _IMAGE)))
+        return dates.without(self._do(_column(_ALSO_OWN)))
 
-    def _in_order(self, statement: str, after: int) -> Iterator[ObjectRow]:
-        def read(after: int, database: sqlite3.Connection) -> list[tuple[int, ObjectRow]]:
-            found = database.execute(statement, (after, _PAGE))
-            return [(position, self._open_object(name, sealed)) for position, name, sealed in found]
+    def numbered(self, numbers: Iterable[int]) -> list[list[ObjectRow]]:
+        """For each number the rows of that image, one that is the vault's own first; none where it is gone."""
 
-        while page := self._do(partial(read, after)):
-            yield from (row for _, row in page)
-            after = page[-1][0]
+        wanted = list(numbers)
 
-    def put_in_order(self) -> None:
-        """Have images listed in order without sorting them, where many came since that was done last."""
-        until = self._ordered_until()
-        (tail,) = self._do(lambda database: database.execute(_COUNT_TAIL, (_IMAGE, until)).fetchone())
-        if tail > max(_TAIL, until // _TAIL_PART):
-            self._put_in_order()
+        def find(database: sqlite3.Connection) -> list[list[ObjectRow]]:
+            found: dict[int, ObjectRow] = {}
+            for some in chunks(wanted, _ASKED):
+                rows = database.execute(_BY_NUMBER, some + [0] * (_ASKED - len(some)))
+                found.update((number, self._open_object(name, sealed)) for number, name, sealed in rows)
+            if database.execute("SELECT 1 FROM objects WHERE own IS NOT NULL LIMIT 1").fetchone() is None:
+                return [[found[number]] if number in found else [] for number in wanted]
+            return [self._group(database, number, found[number]) if number in found else [] for number in wanted]
 
-    def _put_in_order(self) -> None:
-        dated = sorted((*_date(row), number) for number, row in self._all(_OF_KIND, _IMAGE))
-        until = max((number for *_, number in dated), default=0)
+        return self._do(find)
 
-        def write(database: sqlite3.Connection) -> None:
-            database.execute("DELETE FROM ordered")
-            database.executemany("INSERT INTO ordered (id) VALUES (?)", ((number,) for *_, number in dated))
-            database.execute("INSERT OR REPLACE INTO meta VALUES ('ordered until', ?)", (until,))
+    def _group(self, database: sqlite3.Connection, number: int, row: ObjectRow) -> list[ObjectRow]:
+        """A row with the others of the same image."""
+        name = self._sealer.name(_OBJECT, row.object_id)
+        if row.described is not None and row.described.is_named_by_lookup:
+            name = self._sealer.name(_OBJECT, _own_id(self._key, row.described.kind, row.described.image_sha256))
+        found = database.execute("SELECT name, sealed FROM objects WHERE own = ? AND id <> ?", (name, number))
+        return [row, *(self._open_object(*each) for each in found)]
 
-        self._write(write)
+    def keep_dates(self) -> None:
+        """Have the dates of images that are new in few rows, where they are many."""
+        self._dates()
 
-    def _grouped(self, rows: Sequence[ObjectRow], database: sqlite3.Connection) -> list[list[ObjectRow]]:
-        """Each with the other row of the same image; where that is the vault's own, the one shared is left out here."""
-        if database.execute("SELECT 1 FROM objects WHERE own IS NOT NULL LIMIT 1").fetchone() is None:
-            return [[row] for row in rows]
-        groups = []
-        for row in rows:
-            if row.described is not None and row.described.is_named_by_lookup:
-                own = _own_id(self._key, row.described.kind, row.described.image_sha256)
-                if database.execute(_THERE, (self._sealer.name(_OBJECT, own),)).fetchone() is None:
-                    groups.append([row])
-            else:
-                name = self._sealer.name(_OBJECT, row.object_id)
-                found = database.execute("SELECT name, sealed FROM objects WHERE own = ?", (name,))
-                groups.append([row, *(self._open_object(*each) for each in found)])
-        return groups
+    def _dates(self) -> Dates:
+        """Of all images, and of some that are gone."""
+        while True:
+            kept, last = self._do(self._kept_dates)
+            if len(kept) > 2 * self.count_images() + _PAGE:
+                self._write(_forget_dates)
+                continue
+            new = self._do(partial(self._read_page, _OF_KIND, (_IMAGE,), last))
+            dates = dates_of((number, row.described) for number, row in new if row.described is not None)
+            if len(new) < _TAIL:
+                return kept.and_also(dates)
+            self._write(partial(self._append_dates, last, new[-1][0], dates))
+
+    def _kept_dates(self, database: sqlite3.Connection) -> tuple[Dates, int]:
+        """Those in rows of many, and the number of the last image that is among them."""
+        rows = database.execute("SELECT last, sealed FROM dates ORDER BY last").fetchall()
+        opened = [self._sealer.open(_DATES, _dates_name(last), sealed, PackedDates) for last, sealed in rows]
+        return joined(opened), rows[-1][0] if rows else 0
+
+    def _append_dates(self, after: int, last: int, dates: Dates, database: sqlite3.Connection) -> None:
+        if database.execute("SELECT COALESCE(MAX(last), 0) FROM dates").fetchone()[0] == after:  # no other program did
+            sealed = self._sealer.seal(_DATES, _dates_name(last), dates.packed())
+            database.execute("INSERT INTO dates VALUES (?, ?)", (last, sealed))
 
 
 class FullListing:
@@ -620,12 +628,21 @@ class FullListing:
         return self._index._write(finish)
 
 
+def _column(statement: str, *values: int) -> Callable[[sqlite3.Connection], Numbers]:
+    """To read whole numbers."""
+    return lambda database: np.fromiter((number for (number,) in database.execute(statement, values)), np.int64)
+
+
+def _forget_dates(database: sqlite3.Connection) -> None:
+    database.execute("DELETE FROM dates")
+
+
+def _dates_name(last: int) -> bytes:
+    return last.to_bytes(8, "big")
+
+
 def _short(name: bytes) -> int:
     return int.from_bytes(name[:8], "big")
-
-
-def _date(row: ObjectRow) -> tuple[int, bytes]:
-    return (0, b"") if row.described is None else (row.described.stored_at, row.described.image_sha256)
 
 
 def located(row: ObjectRow, alive: frozenset[bytes]) -> list[EncodingAt]:

@@ -144,6 +144,12 @@ class Described(msgspec.Struct, array_like=True, frozen=True, gc=False):
         """When it was taken, as its facts tell it."""
         return None if self.facts is None else self.facts.taken_at
 
+    @property
+    def date(self) -> int:
+        """When it was taken, by the clock there, or else stored; seconds since 1970."""
+        taken = None if self.facts is None else self.facts.seconds
+        return self.stored_at if taken is None else taken
+
 
 class ObjectRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An object of the vault: where it lies, and what it is as soon as that is known."""

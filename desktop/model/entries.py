@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Optional, Union
 
@@ -18,18 +18,21 @@ from common.text import format_size, printable
 from common.vault.index_rows import Described
 from common.vault.mapping import UNKNOWN_MEDIA_TYPE, Mapping
 
+_UNREAD = "…"
 _DAY = 24 * 3600
 _EPOCH = datetime(1970, 1, 1)
 
 MappingName = tuple[bytes, bytes]  # object id, encoding id: names a mapping in the vault's folder
+Key = Union[int, str]  # of an entry among all that are shown with it
 
 
 @dataclass(frozen=True)
 class Entry:
     """One image of the vault, or what is in a folder of a snapshot.
 
-    `health` and `encodings` are known once the cluster was asked. `place`: its path in the snapshot that is looked at,
-    empty among all images. `remark`: what it is, in place of a health, where it is no image that is at hand.
+    `health` and `encodings` are known once the cluster was asked. `number`: of its row in the vault's index. `place`:
+    its path in the snapshot that is looked at, empty among all images. `remark`: what it is, in place of a health,
+    where it is no image that is at hand.
     """
 
     sha256: str
@@ -45,16 +48,29 @@ class Entry:
     camera: str = ""
     is_image: bool = True  # no tree or snapshot, nor what else is in folders
     is_folder: bool = False
+    number: int = 0
     place: str = ""
     remark: str = ""
     health: Optional[ImageHealth] = None
     encodings: tuple[EncodingAt, ...] = ()
-    text: str = field(default="", compare=False)  # what is searched
 
     @property
-    def key(self) -> str:
+    def key(self) -> Key:
         """Tells it from all others that are shown with it: equal files of a folder are one image."""
-        return self.place or self.sha256
+        return self.place or self.number or self.sha256
+
+    @property
+    def is_read(self) -> bool:
+        """Whether this is what it is, and not `nothing_read` in its place."""
+        return self.remark != _UNREAD
+
+    @property
+    def text(self) -> str:
+        """What words are looked for in."""
+        if not self.is_image:
+            return self.name.casefold()
+        searched = (self.name, self.taken_when, self.when, self.camera, self.format, self.sha256)
+        return " ".join(searched).casefold()
 
     @property
     def format(self) -> str:
@@ -97,12 +113,11 @@ class Entry:
         return replace(self, health=assess(encodings) if encodings else None, encodings=tuple(encodings))
 
 
-def entry_of(mapping: Union[Mapping, Described], name: MappingName) -> Entry:
+def entry_of(mapping: Union[Mapping, Described], name: MappingName, number: int = 0) -> Entry:
     """The entry of an image, from its mapping, whose name in the vault's folder is `name`."""
-    shown = printable(mapping.name) or "(no name)"
-    entry = Entry(
+    return Entry(
         sha256=mapping.image_sha256.hex(),
-        name=shown,
+        name=printable(mapping.name) or "(no name)",
         media_type=mapping.media_type,
         width=mapping.width,
         height=mapping.height,
@@ -110,17 +125,29 @@ def entry_of(mapping: Union[Mapping, Described], name: MappingName) -> Entry:
         stored_at=mapping.stored_at,
         mapping=name,
         has_thumbnail=mapping.has_thumbnail,
-        taken=_taken(mapping),
+        taken=None if mapping.facts is None else mapping.facts.seconds,
         camera=printable(mapping.facts.camera or "") if mapping.facts is not None else "",
         is_image=mapping.kind is None,
+        number=number,
     )
-    searched = (shown, entry.taken_when, entry.when, entry.camera, entry.format, entry.sha256)
-    return replace(entry, text=" ".join(searched).casefold())
 
 
-def _taken(mapping: Union[Mapping, Described]) -> Optional[int]:
-    moment = None if mapping.facts is None else mapping.facts.moment
-    return None if moment is None else int((moment.replace(tzinfo=None) - _EPOCH).total_seconds())
+def nothing_read(number: int, remark: str = _UNREAD) -> Entry:
+    """In the place of an image whose row was not read, or is gone."""
+    return Entry(
+        sha256="",
+        name="",
+        media_type="",
+        width=None,
+        height=None,
+        size=0,
+        stored_at=0,
+        mapping=(b"", b""),
+        has_thumbnail=False,
+        is_image=False,
+        number=number,
+        remark=remark,
+    )
 
 
 def format_of(media_type: str) -> str:
@@ -232,7 +259,7 @@ class Search:
     unwell: bool = False  # only those that are not whole
 
     def find(self, entries: Iterable[Entry], now: float) -> list[Entry]:
-        """Those that match, in the order in which they are given."""
+        """Those that match, in the order in which they are given; `now`: Unix seconds."""
         words = self.words.casefold().split()
         since = 0 if self.age.seconds is None else now - self.age.seconds
         return [
@@ -241,8 +268,13 @@ class Search:
             if entry.stored_at >= since
             and (self.format is None or entry.format == self.format)
             and not (self.unwell and entry.badge.tone in (Tone.GOOD, Tone.UNKNOWN))
-            and all(word in entry.text for word in words)
+            and (not words or _has(entry, words))
         ]
+
+
+def _has(entry: Entry, words: Sequence[str]) -> bool:
+    text = entry.text
+    return all(word in text for word in words)
 
 
 def newest_first(entries: Iterable[Entry]) -> list[Entry]:

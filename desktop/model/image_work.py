@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional, Union
 from admin.deleting import delete_image, list_trash, undelete_image
 from admin.pruning import let_go
 from admin.sharing import adding, change_image, removing
-from common.errors import TesseraError, UsageError
+from common.errors import NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.process.events import BytesDone, BytesExpected, ignore
 from common.repository.images import Held
 from common.repository.repository import Repository
@@ -271,10 +271,14 @@ class ImageWorkModel(Model):
 
 async def _held(repository: Repository, images: Sequence[Entry]) -> tuple[list[Held], list[Finding]]:
     """These images as the cluster has them, and findings for those that it has not."""
-    by_hash = {image.sha256: image for image in (await repository.holdings()).images}
-    held = [by_hash[image.sha256] for image in images if image.sha256 in by_hash]
-    lost = [image for image in images if image.sha256 not in by_hash]
-    return held, [Finding(image.name, "no connected device has it", Tone.ALARM) for image in lost]
+    unread = await repository.learn_all()
+    held, lost = [], []
+    for image in images:
+        try:
+            held.append(await repository.find(image.sha256, unread))
+        except (NotFoundError, NotEnoughError):
+            lost.append(Finding(image.name, "no connected device has it", Tone.ALARM))
+    return held, lost
 
 
 def _failure(name: str, error: TesseraError) -> Finding:

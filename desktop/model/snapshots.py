@@ -57,10 +57,12 @@ class SnapshotsModel(Model):
         self,
         session: Session,
         background: Background,
-        images: Callable[[], Mapping[str, Entry]],
+        images: Callable[[], Callable[[Iterable[str]], Mapping[str, Entry]]],
         moved: Callable[[], None],
     ) -> None:
-        """`images`: those that the vault is known to hold, by SHA-256. `moved`: called when others are to be shown."""
+        """`images`: gives what finds those that the vault is known to hold, by SHA-256, in any thread. `moved`: called
+        when others are to be shown.
+        """
         super().__init__(session, background)
         self.kept: list[KeptSnapshot] = []
         self.unread = 0  # snapshots that cannot be read now
@@ -155,11 +157,11 @@ class SnapshotsModel(Model):
 
     def _build(self, step: Step) -> None:
         """Make the entries, beside the window's thread: a folder may have many thousands."""
-        inside, images = step.inside or [], self._images()
+        inside, find = step.inside or [], self._images()
         if self._task is not None:
             self._task.cancel()
         self._task = self.background.run(
-            lambda: folder_entries(inside, step.path, images), done=self._built, failed=self._unreadable
+            lambda: folder_entries(inside, step.path, find(_files(inside))), done=self._built, failed=self._unreadable
         )
 
     def _built(self, entries: list[Entry]) -> None:
@@ -182,12 +184,17 @@ def folder_entries(tree: Iterable[TreeEntry], path: Path, images: Mapping[str, E
     return sorted(entries, key=lambda entry: (not entry.is_folder, entry.name.casefold(), entry.place))
 
 
+def _files(tree: Iterable[TreeEntry]) -> set[str]:
+    """The SHA-256s of files."""
+    return {each.content.hex() for each in tree if each.type is EntryType.FILE and each.content is not None}
+
+
 def _entry(each: TreeEntry, place: str, images: Mapping[str, Entry]) -> Entry:
     name = printable(shown_path((each.name,)))
     sha256 = "" if each.content is None else each.content.hex()
     known = images.get(sha256) if each.type is EntryType.FILE else None
     if known is not None:
-        return replace(known, name=name, place=place, text=f"{name.casefold()} {known.text}")
+        return replace(known, name=name, place=place)
     remark = _REMARKS.get(each.type, _NOT_AT_HAND)
     if each.target is not None:
         remark = f"link to {printable(shown_path((each.target,)))}"
@@ -205,7 +212,6 @@ def _entry(each: TreeEntry, place: str, images: Mapping[str, Entry]) -> Entry:
         is_folder=each.type is EntryType.FOLDER,
         place=place,
         remark=remark,
-        text=name.casefold(),
     )
 
 

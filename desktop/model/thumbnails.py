@@ -7,34 +7,34 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Callable, Optional
+from typing import Callable, Generic, Optional, TypeVar
 
 from viewer.process import Pixels
+
+T = TypeVar("T")
 
 EDGE = 160  # pixels; `producer` makes none with more, across or down
 
 
-class Thumbnails:
+class Thumbnails(Generic[T]):
     """Makes thumbnails in a thread, only those asked for last; it keeps none.
 
-    `make`: makes one by its key; must not raise. `deliver`: gets it. Both are called in the thread.
+    `make`: makes one of what was asked for; must not raise. `deliver`: gets it. Both are called in the thread.
     """
 
-    def __init__(
-        self, make: Callable[[str], Optional[Pixels]], deliver: Callable[[str, Optional[Pixels]], None]
-    ) -> None:
+    def __init__(self, make: Callable[[T], Optional[Pixels]], deliver: Callable[[T, Optional[Pixels]], None]) -> None:
         self._make = make
         self._deliver = deliver
-        self._wanted: list[str] = []
+        self._wanted: list[T] = []
         self._changed = threading.Condition()
         self._over = False
         self._thread = threading.Thread(target=self._work, name="thumbnails", daemon=True)
         self._thread.start()
 
-    def want(self, keys: Sequence[str]) -> None:
+    def want(self, wanted: Sequence[T]) -> None:
         """Make these, in this order, in place of those asked for before."""
         with self._changed:
-            self._wanted = list(reversed(keys))
+            self._wanted = list(reversed(wanted))
             self._changed.notify()
 
     def close(self) -> None:
@@ -51,5 +51,5 @@ class Thumbnails:
                     self._changed.wait()
                 if self._over:
                     return
-                key = self._wanted.pop()
-            self._deliver(key, self._make(key))
+                one = self._wanted.pop()
+            self._deliver(one, self._make(one))

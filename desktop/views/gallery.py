@@ -9,7 +9,7 @@ import customtkinter
 
 from common.text import count, format_size
 from desktop.model.entries import Age, health_sentence
-from desktop.model.gallery import GalleryModel
+from desktop.model.gallery import MOST_CHOSEN, GalleryModel
 from desktop.model.image_work import ImageWorkModel
 from desktop.views.controls import (
     DANGER,
@@ -142,7 +142,7 @@ class GalleryView(View[GalleryModel]):
             self._empty.grid_forget()
         self._details.show()
         self._outcome.show()
-        if not model.chosen_entries:
+        if model.chosen_images == []:  # None is chosen; of what is read still it is not known
             self._details.grid_forget()
         else:
             self._details.grid(row=3, column=2, sticky="nsew", padx=(8, 0))
@@ -189,7 +189,7 @@ class _Details(customtkinter.CTkFrame):
             button.grid(row=0, column=column, sticky="ew", padx=2)
 
     def _save(self) -> None:
-        images = self._model.chosen_entries
+        images = self._model.chosen_images
         session = self._model.session
         folder = filedialog.askdirectory(parent=self, title="A folder for the images", initialdir=session.folder)
         if folder and images:
@@ -197,18 +197,23 @@ class _Details(customtkinter.CTkFrame):
             self._model.work.save(images, folder)
 
     def _share(self) -> None:
-        if self._model.chosen_entries:
-            ShareForm(self.master, self._model.work, self._model.sharing, self._model.chosen_entries)
+        if self._model.chosen_images:
+            ShareForm(self.master, self._model.work, self._model.sharing, self._model.chosen_images)
 
     def _delete(self) -> None:
-        if self._model.chosen_entries:
-            ask(self.master, self._model.work.deleting(self._model.chosen_entries))
+        if self._model.chosen_images:
+            ask(self.master, self._model.work.deleting(self._model.chosen_images))
 
-    def _show_many(self, several: int) -> None:
-        total = sum(entry.size for entry in self._model.chosen_entries)
+    def _show_many(self) -> None:
+        images = self._model.chosen_images
         self._shown = None
-        self._called.configure(text=count(several, "image"))
-        self._facts.configure(text=f"{format_size(total)} together")
+        self._called.configure(text=count(len(self._model.chosen if images is None else images), "image"))
+        if images is not None:
+            self._facts.configure(text=f"{format_size(sum(entry.size for entry in images))} together")
+        elif len(self._model.chosen) > MOST_CHOSEN:
+            self._facts.configure(text=f"At most {MOST_CHOSEN:,} can be saved, shared or deleted at once.")
+        else:
+            self._facts.configure(text="…")
         for part in (self._hash, self._badge, self._health):
             part.configure(text="")
         for child in self._places.winfo_children():
@@ -220,11 +225,11 @@ class _Details(customtkinter.CTkFrame):
             self._model.reassemble(self._model.entry.sha256)
 
     def show(self) -> None:
+        images = self._model.chosen_images
         for button in self._actions:
-            button.configure(state="disabled" if self._model.work.doing else "normal")
-        several = len(self._model.chosen_entries)
-        if several > 1:
-            self._show_many(several)
+            button.configure(state="disabled" if self._model.work.doing or not images else "normal")
+        if len(self._model.chosen if images is None else images) > 1:
+            self._show_many()
             return
         entry = self._model.entry
         notice, names = self._model.notice, self._model.images.names

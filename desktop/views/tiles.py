@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 import tkinter
 from collections import OrderedDict
-from collections.abc import Sequence
 from tkinter import font as fonts
 from typing import Any, Callable, NamedTuple, Optional
 
 import customtkinter
 
-from desktop.model.entries import Badge, Entry, Tone
+from desktop.model.entries import Badge, Entry, Key, Tone
 from desktop.model.gallery import GalleryModel
 from desktop.model.layout import Grid
+from desktop.model.shown import Listed, Shown
 from desktop.model.thumbnails import EDGE
 from desktop.views.controls import ACCENT, CHOSEN, FOCUS, GROUND, LINE, PANEL, QUIET, TEXT, TONES
 from desktop.views.pixels import folder, photo, rounded
@@ -28,7 +28,7 @@ _KEPT = 500  # pictures
 _WHEEL = 72  # units that a turn of the wheel moves
 _AHEAD = 1  # screens above and below for which thumbnails are made too
 
-Chosen = Callable[[str], None]
+Chosen = Callable[[Key], None]
 
 
 class _Tile(NamedTuple):
@@ -49,12 +49,13 @@ class TileGrid(customtkinter.CTkFrame):
     def __init__(self, parent: Any, model: GalleryModel, open_: Chosen) -> None:
         super().__init__(parent, fg_color="transparent", corner_radius=0)
         self._model, self._open = model, open_
-        self._chosen: frozenset[str] = frozenset()
-        self._entries: Sequence[Entry] = ()
-        self._selected: Optional[str] = None
+        self._chosen: frozenset[Key] = frozenset()
+        self._entries: Shown = Listed()
+        self._selected: Optional[Key] = None
         self._former = False
         self._hovered: Optional[int] = None
         self._tiles: dict[int, _Tile] = {}  # by place
+        self._on_tiles: dict[int, Entry] = {}  # what each shows
         self._hidden: list[_Tile] = []
         self._photos: OrderedDict[str, Any] = OrderedDict()  # by SHA-256; None for one without a picture
         self._cut: dict[str, str] = {}  # names as they fit
@@ -73,9 +74,9 @@ class TileGrid(customtkinter.CTkFrame):
 
     def show(
         self,
-        entries: Sequence[Entry],
-        selected: Optional[str],
-        chosen: frozenset[str] = frozenset(),
+        entries: Shown,
+        selected: Optional[Key],
+        chosen: frozenset[Key] = frozenset(),
         *,
         former: bool = False,
     ) -> None:
@@ -83,10 +84,19 @@ class TileGrid(customtkinter.CTkFrame):
         if entries is not self._entries or former is not self._former:
             self._entries, self._former = entries, former
             self._lay_out()
+        self._renew()
         if (selected, chosen) != (self._selected, self._chosen):
             self._selected, self._chosen = selected, chosen
             for place in self._tiles:
                 self._mark(place)
+
+    def _renew(self) -> None:
+        """Show what was read since of the entries on visible tiles."""
+        new = [place for place in self._tiles if self._entries[place] != self._on_tiles[place]]
+        for place in new:
+            self._placed(self._tiles[place], place)
+        if new:
+            self._ask_for_thumbnails(self._in_sight())
 
     def to_top(self) -> None:
         self._surface.yview_moveto(0)
@@ -105,7 +115,10 @@ class TileGrid(customtkinter.CTkFrame):
     def waiting(self) -> int:
         """The number of visible tiles whose picture has not come yet."""
         in_sight = [self._entries[place] for place in self._in_sight()]
-        return sum(entry.has_thumbnail and entry.sha256 not in self._photos for entry in in_sight)
+        return sum(not entry.is_read or self._lacks_picture(entry) for entry in in_sight)
+
+    def _lacks_picture(self, entry: Entry) -> bool:
+        return entry.has_thumbnail and entry.sha256 not in self._photos
 
     @property
     def canvas(self) -> tkinter.Canvas:
@@ -197,6 +210,7 @@ class TileGrid(customtkinter.CTkFrame):
             if place not in self._tiles:
                 tile = free.pop() if free else self._hidden.pop() if self._hidden else self._new_tile()
                 self._tiles[place] = self._placed(tile, place)
+        self._on_tiles = {place: self._on_tiles[place] for place in self._tiles}
         for tile in free:
             self._hide(tile)
         self._ask_for_thumbnails(in_sight)
@@ -204,8 +218,8 @@ class TileGrid(customtkinter.CTkFrame):
     def _ask_for_thumbnails(self, in_sight: range) -> None:
         ahead = self._in_sight(_AHEAD)
         order = [*in_sight, *range(in_sight.stop, ahead.stop), *range(ahead.start, in_sight.start)]
-        lacking = [self._entries[place] for place in order if self._entries[place].has_thumbnail]
-        self._thumbnails.want([entry.sha256 for entry in lacking if entry.sha256 not in self._photos])
+        entries = [self._entries[place] for place in order]
+        self._thumbnails.want([entry for entry in entries if self._lacks_picture(entry)])
 
     def _hide(self, tile: _Tile) -> None:
         """Hide it, without pictures: Tk raises an error for an item whose picture is gone."""
@@ -229,6 +243,7 @@ class TileGrid(customtkinter.CTkFrame):
     def _placed(self, tile: _Tile, place: int) -> _Tile:
         """Move a tile to a place and show its entry."""
         canvas, entry, unit = self._surface, self._entries[place], self._unit
+        self._on_tiles[place] = entry
         x, y = self._grid_of_tiles.position(place)
         middle, below = x + self._grid_of_tiles.tile_width // 2, y + unit(_PADDING + EDGE)
         canvas.coords(tile.card, x, y)
@@ -256,7 +271,7 @@ class TileGrid(customtkinter.CTkFrame):
             self._surface.itemconfigure(tile.picture, image=picture, state="normal")
             self._surface.itemconfigure(tile.standing_in, state="hidden")
         else:
-            words = "" if entry.has_thumbnail and entry.sha256 not in self._photos else entry.format
+            words = "" if self._lacks_picture(entry) else entry.format
             self._surface.itemconfigure(tile.picture, image="", state="hidden")
             self._surface.itemconfigure(tile.standing_in, text=words, state="normal")
 
@@ -344,7 +359,7 @@ class TileGrid(customtkinter.CTkFrame):
                 if each is not None:
                     self._mark(each)
 
-    def _clicked(self, event: Any, choose: Optional[Callable[[str], None]] = None) -> None:
+    def _clicked(self, event: Any, choose: Optional[Chosen] = None) -> None:
         self._surface.focus_set()
         place = self._at(event)
         if place is None:
@@ -360,9 +375,9 @@ class TileGrid(customtkinter.CTkFrame):
     def _turn(self, steps: float) -> None:
         self._surface.yview_scroll(round(steps * self._unit(_WHEEL)), "units")
 
-    def _go(self, step: int, choose: Optional[Callable[[str], None]] = None) -> str:
+    def _go(self, step: int, choose: Optional[Chosen] = None) -> str:
         """Select the image so many places on, and scroll to it."""
-        here = next((place for place, e in enumerate(self._entries) if e.key == self._selected), None)
+        here = self._entries.place_of(self._selected)
         place = self._grid_of_tiles.moved(here, step)
         if place is not None:
             top, height = self._surface.canvasy(0), self._surface.winfo_height()

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.local import CHECKOUT, LocalCluster
 from tests.desktop.conftest import StartApp
-from tests.desktop.test_looking_after import PHOTOGRAPHS, gallery, opened
+from tests.desktop.test_looking_after import PHOTOGRAPHS, gallery, in_gallery, opened, shows_all
 
 
 def test_all_that_a_search_finds_is_saved_deleted_and_taken_back(
@@ -18,7 +18,7 @@ def test_all_that_a_search_finds_is_saved_deleted_and_taken_back(
 ) -> None:
     window = opened(cluster, start_app)
     model, view = gallery(window)
-    window.until(lambda: model.images.looked and not view.tiles.waiting, "all pictures")
+    window.until(lambda: shows_all(model, view), "all pictures")
     view.tiles.canvas.focus_force()
     view.tiles.canvas.event_generate("<Control-a>")
     assert len(model.chosen) == len(model.shown) >= len(PHOTOGRAPHS)
@@ -35,18 +35,18 @@ def test_all_that_a_search_finds_is_saved_deleted_and_taken_back(
         assert (tmp_path / name).read_bytes() == (CHECKOUT / "samples" / name).read_bytes()
 
     rocket = hashlib.sha256((CHECKOUT / "samples" / "rocket.jpg").read_bytes()).hexdigest()
-    model.select(rocket)
+    model.select(in_gallery(model, rocket)[0].key)
     window.press("Delete …")
     window.until(lambda: window.sees("7 days"), "the question")
     window.key("Escape")
-    assert model.images.entry(rocket) is not None, "Escape is a no"
+    assert in_gallery(model, rocket), "Escape is a no"
     window.press("Delete …")
     window.press("Delete")
     window.until(lambda: window.sees("1 image deleted"), "that it is deleted")
-    window.until(lambda: model.images.entry(rocket) is None, "the gallery without it")
+    window.until(lambda: not in_gallery(model, rocket), "the gallery without it")
     window.press("Take back")
     window.until(lambda: window.sees("1 image taken back"), "that it is back")
-    window.until(lambda: model.images.entry(rocket) is not None, "the gallery with it")
+    window.until(lambda: in_gallery(model, rocket), "the gallery with it")
 
 
 def test_format_age_and_appearance_are_reached_by_tab_and_changed_by_arrows(

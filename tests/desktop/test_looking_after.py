@@ -8,7 +8,9 @@ from pathlib import Path
 from admin.verifying import last_proof
 from cluster.local import CHECKOUT, LocalCluster, require_success
 from desktop.model.devices import DevicesModel
+from desktop.model.entries import Entry
 from desktop.model.gallery import GalleryModel
+from desktop.model.shown import Listed
 from desktop.views.devices import DevicesView
 from desktop.views.gallery import GalleryView
 from tests.desktop.conftest import StartApp
@@ -35,18 +37,28 @@ def gallery(window: Driven) -> tuple[GalleryModel, GalleryView]:
     return model, view
 
 
+def shows_all(model: GalleryModel, view: GalleryView) -> bool:
+    """Whether the cluster was asked, all is read and what is in sight has its picture."""
+    return model.images.looked and all(entry.is_read for entry in model.shown) and not view.tiles.waiting
+
+
+def in_gallery(model: GalleryModel, sha256: str) -> list[Entry]:
+    """The image, where it is shown."""
+    return [entry for entry in model.shown if entry.sha256 == sha256]
+
+
 def test_the_gallery_shows_pictures_finds_by_name_and_tells_of_a_device_that_is_lost(
     fragile_cluster: LocalCluster, start_app: StartApp
 ) -> None:
     window = opened(fragile_cluster, start_app)
     model, view = gallery(window)
-    window.until(lambda: model.images.looked and not view.tiles.waiting, "all pictures")
+    window.until(lambda: shows_all(model, view), "all pictures")
     assert set(PHOTOGRAPHS) <= {entry.name for entry in model.shown}
     assert {entry.badge.words for entry in model.shown} == {"whole"}
     window.fill_in(0, "chelsea")
     view._search()
     window.until(lambda: [entry.name for entry in model.shown] == ["chelsea.png"], "the one that was looked for")
-    model.select(model.shown[0].sha256)
+    model.select(model.shown[0].key)
     window.until(lambda: window.sees("device-1") and window.sees("here"), "where its shares are")
     fragile_cluster.kill_device(1)
     window.app.show("devices")
@@ -59,8 +71,8 @@ def test_the_gallery_shows_pictures_finds_by_name_and_tells_of_a_device_that_is_
 def test_with_the_broker_away_nothing_is_said_to_be_well(fragile_cluster: LocalCluster, start_app: StartApp) -> None:
     window = opened(fragile_cluster, start_app)
     model, view = gallery(window)
-    window.until(lambda: model.images.looked and not view.tiles.waiting, "all pictures")
-    model.select(model.shown[0].sha256)
+    window.until(lambda: shows_all(model, view), "all pictures")
+    model.select(model.shown[0].key)
     window.until(lambda: window.sees("whole"), "how it is")
     fragile_cluster.kill_broker()
     window.until(lambda: window.sees("the broker is not reached"), "that nobody answers", seconds=10)
@@ -80,9 +92,9 @@ def test_with_the_broker_away_nothing_is_said_to_be_well(fragile_cluster: LocalC
 def test_thousands_of_tiles_are_as_few_as_are_seen(cluster: LocalCluster, start_app: StartApp) -> None:
     window = opened(cluster, start_app)
     model, view = gallery(window)
-    window.until(lambda: model.images.looked and not view.tiles.waiting, "all pictures")
+    window.until(lambda: shows_all(model, view), "all pictures")
     entry = model.shown[0]
-    view.tiles.show([entry] * 5000, None)
+    view.tiles.show(Listed([entry] * 5000), None)
     window.app.update()
     items = len(view.tiles.canvas.find_all())
     assert items < 6 * 60

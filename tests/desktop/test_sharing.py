@@ -9,7 +9,7 @@ from cluster.local import CHECKOUT, LocalCluster, require_success
 from desktop.model.gallery import GalleryModel
 from tests.desktop.conftest import StartApp
 from tests.desktop.driving import Driven
-from tests.desktop.test_looking_after import gallery
+from tests.desktop.test_looking_after import gallery, in_gallery
 from tests.desktop.test_there_and_back import WORDS
 
 PHOTOGRAPH = CHECKOUT / "samples" / "rocket.jpg"
@@ -37,8 +37,8 @@ def test_a_contact_opens_what_is_shared_with_their_card_until_it_is_taken_back(
         return cluster.run("consumer", "--hash", SHA256, "--output", str(target), environment=theirs).returncode
 
     window, model = opened(mine, start_app)
-    window.until(lambda: model.images.looked and model.shown, "the photograph")
-    model.select(SHA256)
+    window.until(lambda: model.images.looked and in_gallery(model, SHA256), "the photograph")
+    model.select(model.shown[0].key)
     window.press("Share …")
     window.until(lambda: model.sharing.recipients == [], "that it is shared with nobody")
     form = window.app.overlays[-1]
@@ -79,6 +79,6 @@ def test_the_trash_has_what_was_deleted_anywhere_and_gives_it_back(
     window.press("Take back")
     window.until(lambda: window.sees("1 image taken back"), "that it is back")
     window.press("Close")
-    window.until(lambda: model.images.entry(SHA256) is not None, "the gallery with it")
+    window.until(lambda: in_gallery(model, SHA256), "the gallery with it")
     window.press("Trash …")
     window.until(lambda: window.sees("The trash is empty"), "a trash without it")

@@ -31,11 +31,11 @@ def model(session: Session, background: Background) -> GalleryModel:
 
 
 def places(model: GalleryModel) -> list[int]:
-    return [place for place, entry in enumerate(model.shown) if entry.sha256 in model.chosen]
+    return [place for place, entry in enumerate(model.shown) if entry.key in model.chosen]
 
 
 def test_a_click_chooses_one_and_others_come_and_go_singly_in_a_range_and_at_once(model: GalleryModel) -> None:
-    hashes = [entry.sha256 for entry in model.shown]
+    hashes = [entry.key for entry in model.shown]
     model.select(hashes[1])
     assert (places(model), model.entry) == ([1], model.shown[1])
     model.toggle(hashes[3])
@@ -65,7 +65,7 @@ def test_what_the_search_does_not_show_is_not_chosen_and_so_not_deleted(model: G
 
 def test_deleting_asks_first_says_for_how_long_it_can_be_taken_back_and_the_command(model: GalleryModel) -> None:
     model.select_all()
-    question = model.work.deleting(model.chosen_entries)
+    question = model.work.deleting(model.chosen_images or [])
     assert question.title == "Delete 4 images?"
     assert "7 days" in question.text
     assert question.command.startswith("python admin/admin.py delete --hash ")

@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 import threading
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
+
+import numpy as np
+import pytest
 
 from common.protocol.envelope import Operation
-from common.protocol.messages import ShareAt
 from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
-from desktop.background import Background
-from desktop.model.entries import Entry
+from common.vault.keys import VaultKey
+from desktop.background import Background, void
+from desktop.model import gallery as gallery_module
+from desktop.model import images as images_module
+from desktop.model.entries import Entry, newest_first
 from desktop.model.gallery import GalleryModel
-from desktop.model.images import Images, Look, State, look, read_kept
+from desktop.model.images import Images, Look, Order, Rows, State, look, read_kept, read_order
+from desktop.model.shown import Pages
 from desktop.model.thumbnails import Thumbnails
 from desktop.session import Session
 from tests.support.desktop_models import deliver_until, keep
@@ -26,14 +32,10 @@ from viewer.process import Pixels
 IMAGE, OTHER = encode(b"content"), encode(b"other content")
 
 
-def kept_in(vault: VaultFolder, *images: EncodedImage) -> VaultFolder:
+def kept_in(vault: VaultFolder, *images: EncodedImage, key: VaultKey = KEY) -> VaultFolder:
     for image in images:
-        vault.index(KEY).keep_mapping(image.commitment.object_id, image.encoding_id, image.commitment.mapping)
+        vault.index(key).keep_mapping(image.commitment.object_id, image.encoding_id, image.commitment.mapping)
     return vault
-
-
-def entries_of(*images: EncodedImage, folder: Path) -> list[Entry]:
-    return [entry for batch in read_kept(kept_in(VaultFolder(folder), *images), KEY) for entry in batch]
 
 
 def sha256(image: EncodedImage) -> str:
@@ -46,20 +48,19 @@ def sha256(image: EncodedImage) -> str:
 def test_what_is_kept_here_is_read_and_what_does_not_open_is_passed_over(tmp_path: Path) -> None:
     vault = kept_in(VaultFolder(tmp_path), OTHER)
     vault.index(KEY).keep_mapping(IMAGE.commitment.object_id, IMAGE.encoding_id, IMAGE.commitment.mapping[:-1])
-    assert [entry.sha256 for batch in read_kept(vault, KEY) for entry in batch] == [sha256(OTHER)]
+    assert [entry.sha256 for entry in read_kept(vault.index(KEY))] == [sha256(OTHER)]
 
 
 def test_what_the_cluster_says_takes_the_place_of_what_was_kept(tmp_path: Path) -> None:
     images = Images()
-    images.add(entries_of(IMAGE, OTHER, folder=tmp_path))
+    images.kept = read_kept(kept_in(VaultFolder(tmp_path), IMAGE, OTHER).index(KEY))
     assert len(images) == 2
-    whole = entries_of(IMAGE, folder=tmp_path / "again")[0].known_at([IMAGE.located()])
     state = State(None, {device_of(0): "attic"}, frozenset(), 0)
-    assert images.take(Look({whole.sha256: whole}, state))
-    assert [images.entry(sha256(image)) is None for image in (IMAGE, OTHER)] == [False, True]
-    assert not images.take(Look({whole.sha256: whole}, state, changed=False))
-    images.add(entries_of(IMAGE, folder=tmp_path / "third"))
-    assert images.entry(sha256(IMAGE)) == whole
+    order = Order(np.array([7], np.int64), ("PNG",))
+    assert images.take(Look(order, state))
+    assert (len(images), images.formats, images.names) == (1, ["PNG"], state.names)
+    assert not images.take(Look(None, state))
+    assert len(images) == 1
 
 
 def cluster_with(*images: EncodedImage) -> MemoryCluster:
@@ -76,11 +77,11 @@ def hold(cluster: MemoryCluster, image: EncodedImage) -> None:
 
 
 def looked(cluster: MemoryCluster, folder: Path, images: Images) -> tuple[Look, list[Entry]]:
-    told: list[Entry] = []
+    """What a look finds, and the entries that there are then."""
     repository = Repository(cluster.link, VaultFolder(folder), KEY)
-    found = run(look(repository, images.known, told.extend))
+    found = run(look(repository, images.state, void))
     images.take(found)
-    return found, told
+    return found, Rows(repository.index, images.alive).read(images.order.numbers.tolist())
 
 
 def described(cluster: MemoryCluster) -> int:
@@ -92,40 +93,54 @@ def test_a_look_at_the_cluster_asks_for_unknown_mappings_only_and_counts_unreada
     for device in cluster.devices:
         device.alive = False
     kept_in(VaultFolder(tmp_path), IMAGE, OTHER)
-    found, told = looked(cluster, tmp_path, Images())
-    assert set(found.entries) == {sha256(IMAGE), sha256(OTHER)}
-    assert (found.state.unreadable, told, described(cluster)) == (1, [], 0)
+    found, entries = looked(cluster, tmp_path, Images())
+    assert {entry.sha256 for entry in entries} == {sha256(IMAGE), sha256(OTHER)}
+    assert (found.state.unreadable, described(cluster)) == (1, 0)
     for device in cluster.devices:
         device.alive = True
-    found, told = looked(cluster, tmp_path, Images())
-    assert [entry.sha256 for entry in told] == [sha256(encode(b"third content"))]
-    assert len(found.entries) == 3
-    assert all(entry.badge.words == "whole" for entry in found.entries.values())
+    found, entries = looked(cluster, tmp_path, Images())
+    assert len(entries) == 3
+    assert all(entry.badge.words == "whole" for entry in entries)
     assert (found.state.unreadable, described(cluster)) == (0, 1)
 
 
 def test_a_look_that_finds_nothing_new_says_so_and_one_that_does_says_that(tmp_path: Path) -> None:
     cluster, images = cluster_with(IMAGE), Images()
-    assert [looked(cluster, tmp_path, images)[0].changed for _ in range(3)] == [True, False, False]
+    assert [looked(cluster, tmp_path, images)[0].order is None for _ in range(3)] == [False, True, True]
     cluster.devices[3].alive = False
-    found, _ = looked(cluster, tmp_path, images)
-    assert found.changed
-    assert [entry.badge.words for entry in found.entries.values()] == ["1 share missing"]
+    found, entries = looked(cluster, tmp_path, images)
+    assert found.order is not None
+    assert [entry.badge.words for entry in entries] == ["1 share missing"]
     hold(cluster, OTHER)
-    found, told = looked(cluster, tmp_path, images)
-    assert found.changed
-    assert [entry.sha256 for entry in told] == [sha256(OTHER)]
-    assert set(found.entries) == {sha256(IMAGE), sha256(OTHER)}
+    found, entries = looked(cluster, tmp_path, images)
+    assert found.order is not None
+    assert {entry.sha256 for entry in entries} == {sha256(IMAGE), sha256(OTHER)}
+
+
+def test_while_devices_say_what_they_have_what_is_known_already_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images_module, "_AT_ONCE", 2)
+    monkeypatch.setattr("common.repository.images._AT_ONCE", 2)
+    repository = Repository(cluster_with(*many(9)).link, VaultFolder(tmp_path), KEY)
+    told: list[int] = []
+    found = run(look(repository, None, lambda order: told.append(len(order.numbers))))
+    assert told == [2, 4, 8]
+    assert found.order is not None
+    assert len(found.order.numbers) == 9
 
 
 def test_what_was_looked_at_before_is_there_the_next_time_what_was_stored_last_first(tmp_path: Path) -> None:
-    images = [encode(b"content %d" % number) for number in range(3)]
-    looked(cluster_with(*images), tmp_path, Images())
-    vault = VaultFolder(tmp_path)
-    stored = [rows[0].described for rows in vault.index(KEY).images(newest_first=True)]
-    found = [entry for batch in read_kept(vault, KEY) for entry in batch]
-    assert [entry.sha256 for entry in found] == [each.sha256 for each in stored if each is not None]
-    assert {entry.sha256 for entry in found} == set(map(sha256, images))
+    looked(cluster_with(*many(3)), tmp_path, Images())
+    index = VaultFolder(tmp_path).index(KEY)
+    entries = Rows(index).read(read_order(index).numbers.tolist())
+    assert entries == newest_first(entries)
+    assert {entry.sha256 for entry in entries} == set(map(sha256, many(3)))
+    assert all(entry.health is None for entry in entries), "nobody was asked yet"
+
+
+def many(count: int) -> list[EncodedImage]:
+    return [encode(b"content %d" % number) for number in range(count)]
 
 
 # --- the model
@@ -144,33 +159,121 @@ def test_the_gallery_shows_what_is_kept_though_nobody_answers_and_says_so(
     assert model.error is not None
     assert model.error.exit_code == 6  # this machine was never admitted to a cluster
     assert model.state == "The broker is not reached"
-    model.select(model.shown[0].sha256)
+    model.select(model.shown[0].key)
     assert model.entry == model.shown[0]
     assert sha256(image)[:16] in model.command
     model.reassemble(sha256(image))
     assert opened == [sha256(image)]
     model.look_for("nothing like it")
-    assert (model.shown, model.emptiness) == ([], "No image is like that.")
+    assert (len(model.shown), model.emptiness) == (0, "No image is like that.")
     assert model.summary == "0 of 1 image"
     model.deactivate()
+
+
+class Window:
+    """A gallery whose index has these images, each with all its shares; the cluster is not asked."""
+
+    def __init__(self, session: Session, background: Background, *images: EncodedImage) -> None:
+        index = kept_in(session.vault, *images, key=session.key).index(session.key)
+        index.apply({image.commitment.object_id: [image.located()] for image in images})
+        self.session, self.background = session, background
+        self.model = GalleryModel(session, background, Unseeing(), void)
+        self.take(0, 1, 2, 3)
+
+    def take(self, *alive: int, unreadable: int = 0) -> None:
+        """The cluster says that these devices are connected."""
+        state = State(None, {device_of(3): "attic"}, frozenset(map(device_of, alive)), unreadable)
+        self.model._read = True
+        self.model._take(Look(read_order(self.session.vault.index(self.session.key)), state))
+
+    def until(self, condition: Callable[[], object]) -> None:
+        deliver_until(self.background, condition)
+
+    @property
+    def is_read(self) -> bool:
+        return all(entry.is_read for entry in self.model.shown)
 
 
 def test_the_state_of_shares_that_are_away_is_shown_with_the_devices_that_have_them(
     session: Session, background: Background
 ) -> None:
-    model = GalleryModel(session, background, Unseeing(), lambda _: None)
-    image = encode(b"content", key=session.key)
-    keep(session, image)
-    entry = next(read_kept(session.vault, session.key))[0]
-    shares = [ShareAt(share, device_of(share), True, share != 3) for share in range(4)]
-    known = entry.known_at([image.located(shares=shares)])
-    model._take(Look({known.sha256: known}, State(None, {device_of(3): "attic"}, frozenset(), 2)))
-    model.select(entry.sha256)
+    window = Window(session, background, encode(b"content", key=session.key))
+    model = window.model
+    window.take(0, 1, 2, unreadable=2)
+    window.until(lambda: window.is_read)
+    model.select(model.shown[0].key)
     assert model.shown[0].badge.words == "1 share missing"
     assert [(place.device, place.state) for place in model.places][3] == ("attic", "away")
-    model._all_read(None)
     assert "2 more images cannot be shown" in model.state
-    model.deactivate()
+
+
+def test_of_many_images_only_those_near_the_ones_in_sight_are_in_memory(
+    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("desktop.model.shown._PAGE", 2)
+    monkeypatch.setattr("desktop.model.shown._KEPT", 3)
+    window = Window(session, background, *(encode(b"content %d" % n, key=session.key) for n in range(20)))
+    shown = window.model.shown
+    assert isinstance(shown, Pages)
+    names = []
+    for place in range(20):
+        window.until(lambda at=place: shown[at].is_read)  # type: ignore[misc]
+        names.append(shown[place].sha256)
+    assert len(set(names)) == 20
+    assert set(shown.at_hand) == set(shown._numbers[-6:].tolist())
+
+
+def test_what_was_shown_stays_until_what_is_new_of_it_is_read(session: Session, background: Background) -> None:
+    window = Window(session, background, encode(b"content", key=session.key))
+    window.until(lambda: window.is_read)
+    window.take(0, 1)
+    assert [entry.badge.words for entry in window.model.shown] == ["whole"]
+    window.until(lambda: [entry.badge.words for entry in window.model.shown] == ["in danger"])
+
+
+def test_what_is_looked_for_is_found_among_all_and_stays_found_as_more_comes(
+    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images_module, "_AT_ONCE", 3)
+    images = [encode(b"content %d" % n, key=session.key) for n in range(10)]
+    window = Window(session, background, *images)
+    model, wanted = window.model, sha256(images[7])
+    model.look_for(wanted[:12])
+    window.until(lambda: model.state != "Searching …" and window.is_read)
+    assert ([entry.sha256 for entry in model.shown], model.summary) == ([wanted], "1 of 10 images")
+    window.take(0, 1, 2)
+    window.until(lambda: [entry.badge.words for entry in model.shown] == ["1 share missing"])
+    model.look_for("")
+    assert len(model.shown) == 10
+    model.choose_unwell(True)
+    window.until(lambda: model.state != "Searching …")
+    assert len(model.shown) == 10
+
+
+def test_more_images_than_can_be_worked_on_at_once_are_chosen_and_not_read(
+    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery_module, "MOST_CHOSEN", 3)
+    window = Window(session, background, *(encode(b"content %d" % n, key=session.key) for n in range(4)))
+    model = window.model
+    model.select_all()
+    assert (len(model.chosen), model.chosen_images, model.entry) == (4, None, None)
+    model.toggle(model.shown[2].key)
+    window.until(lambda: model.chosen_images is not None)
+    assert len(model.chosen_images or []) == 3
+
+
+def test_an_image_that_is_gone_is_said_to_be_and_no_other_in_its_place(
+    session: Session, background: Background
+) -> None:
+    gone, stays = (encode(content, key=session.key) for content in (b"content", b"other content"))
+    window = Window(session, background, gone, stays)
+    session.vault.index(session.key).apply({gone.commitment.object_id: []})
+    window.until(lambda: window.is_read)
+    assert {(entry.sha256, entry.remark) for entry in window.model.shown} == {("", "gone"), (sha256(stays), "")}
+    window.model.select_all()
+    window.until(lambda: window.model.chosen_images is not None)
+    assert [entry.sha256 for entry in window.model.chosen_images or []] == [sha256(stays)]
 
 
 # --- thumbnails

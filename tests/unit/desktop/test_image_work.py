@@ -46,8 +46,7 @@ class Scene:
 
     @property
     def images(self) -> list[Entry]:
-        kept = read_kept(self.session.vault, self.session.key)
-        return [each for batch in kept for each in batch]
+        return read_kept(self.session.vault.index(self.session.key))
 
     def report(self) -> Report:
         deliver_until(self.model.background, lambda: not self.model.doing)

@@ -138,7 +138,7 @@ def test_equal_files_are_chosen_by_their_places_and_are_one_image(scene: Scene) 
     assert scene.model.entry is not None and scene.model.entry.name == "again.jpg"
     scene.model.select_all()
     assert len(scene.model.chosen) == 3
-    assert [entry.is_image for entry in scene.model.chosen_entries] == [True], "a folder is no image"
+    assert [entry.is_image for entry in scene.model.chosen_images or []] == [True], "a folder is no image"
     scene.model.deactivate()
 
 

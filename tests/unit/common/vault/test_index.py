@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from common.errors import IntegrityError
+from common.facts import Facts
 from common.protocol.messages import EncodingAt, ShareAt
 from common.vault import index as index_module
 from common.vault.granting import open_any
@@ -309,15 +310,13 @@ def test_paths_are_known_until_there_is_another_snapshot_or_image(index: VaultIn
 # --- in order, and by digits
 
 
-@pytest.mark.parametrize("tail", [0, 1000])
+@pytest.mark.parametrize("tail", [1, 3])
 def test_images_come_by_when_they_were_stored(index: VaultIndex, monkeypatch: pytest.MonkeyPatch, tail: int) -> None:
     """Those that came after the others were put in order among them; `tail`: how many these may be."""
     monkeypatch.setattr(index_module, "_TAIL", tail)
-    monkeypatch.setattr(index_module, "_TAIL_PART", 10**6)
     monkeypatch.setattr(index_module, "_PAGE", 3)
     told(index, *(mapping_of(number, 1000 - 10 * number) for number in range(10)))
     assert names(index) == [f"{number}.jpg" for number in reversed(range(10))]
-    index._put_in_order()
     _, removed, _ = told(index, mapping_of(20, 1), mapping_of(21, 955), mapping_of(22, 2000))
     index.apply({removed.object_id: []})
     (removed,) = [located_at(mapping_of(7, 930))]
@@ -325,8 +324,42 @@ def test_images_come_by_when_they_were_stored(index: VaultIndex, monkeypatch: py
     told(index, mapping_of(23, 955))
     wanted = [20, 9, 8, 6, 5, 23, 4, 3, 2, 1, 0, 22]
     assert names(index) == names(again(index)) == [f"{number}.jpg" for number in wanted]
-    backwards = [rows[0].described for rows in index.images(newest_first=True)]
-    assert [each and each.name for each in backwards] == names(index)[::-1]
+
+
+@pytest.mark.parametrize("tail", [1, 3])
+def test_the_newest_come_first_by_when_they_were_taken_and_by_name(
+    index: VaultIndex, monkeypatch: pytest.MonkeyPatch, tail: int
+) -> None:
+    monkeypatch.setattr(index_module, "_TAIL", tail)
+    monkeypatch.setattr(index_module, "_PAGE", 3)
+    taken = Facts(taken_at="1969-07-20T20:17:40")
+    told(index, mapping_of(1, 5, name="B.jpg"), mapping_of(2, 5, name="a.jpg"), mapping_of(3, 9, facts=taken))
+    told(index, mapping_of(4, 7, kind="tree"), mapping_of(5, 6))
+    groups = index.numbered(index.dates().newest_first().tolist())
+    assert [row.described and row.described.name for (row,) in groups] == ["5.jpg", "a.jpg", "B.jpg", "3.jpg"]
+
+
+def test_of_dates_of_images_that_are_gone_no_more_are_kept_than_of_others(
+    index: VaultIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "_TAIL", 1)
+    monkeypatch.setattr(index_module, "_PAGE", 2)
+    for number in range(20):
+        (encoding,) = told(index, mapping_of(number))
+        assert names(index) == [f"{number}.jpg"]
+        assert len(index._dates()) <= 4
+        index.apply({encoding.object_id: []})
+
+
+def test_a_number_of_a_row_that_is_gone_is_no_others_in_an_index_made_anew(index: VaultIndex) -> None:
+    (encoding,) = told(index, mapping_of(1))
+    numbers = index.dates().by_storing().tolist()
+    index.apply({encoding.object_id: []})
+    told(index, mapping_of(2))
+    assert index.numbered(numbers) == [[]]
+    index._make_anew()
+    told(index, mapping_of(3))
+    assert index.numbered(numbers) == [[]]
 
 
 def test_only_images_are_listed_and_counted(index: VaultIndex) -> None:
@@ -363,6 +396,7 @@ def test_an_image_that_others_share_as_well_is_listed_once(index: VaultIndex, ow
     told(index, mapping_of(2))
     assert names(index) == ["1.jpg", "2.jpg"]
     assert [len(rows) for rows in index.images()] == [2 if own else 1, 1]
+    assert len(index.dates()) == 2
     assert len(index.find(mapping.image_sha256.hex())) == (2 if own else 1)
 
 
