@@ -28,7 +28,6 @@ In the order of a message's way:
     storing          whether what a client asks to be stored may be, by what follows
     quota            how much one vault, and one client's vaults, may have in the whole cluster
     vault_origins    which client brought which vault: kept on disk, so that a restart forgives nobody
-    reservations     what each client has opened at devices and not finished
     placement        which devices get an encoding's shares
     steward          notices what is lost or damaged, and has it rebuilt
     retiring         devices that are emptied, and then taken off the list

@@ -168,11 +168,6 @@ class Devices:
             device = self._ids[member.public_key] = device_id(bytes.fromhex(member.public_key))
         return device
 
-    def free_bytes(self, device: bytes) -> int:
-        """As it reported last."""
-        state = self._states.get(device)
-        return 0 if state is None else state.free_bytes
-
     def name(self, device: bytes) -> str:
         member: Optional[Member] = self.members().get(device)
         return device.hex()[:8] if member is None else member.name

@@ -112,9 +112,9 @@ class MemberList:
     def workers(self) -> list[Member]:
         return [member for member in self._members.values() if member.standing is Standing.WORKER]
 
-    def clients(self) -> int:
-        """How many clients there are, admins among them."""
-        return sum(member.standing in _CLIENTS for member in self._members.values())
+    def clients(self) -> list[Member]:
+        """All clients, admins among them."""
+        return [member for member in self._members.values() if member.standing in _CLIENTS]
 
     def brokers(self) -> dict[bytes, Address]:
         """The brokers of this cluster, by public key, as far as it is known where they are."""

@@ -20,9 +20,13 @@ _SAY_AGAIN = 3600.0  # seconds
 MEMORY = "memory"  # what it tells, or its vaults' images, take more of this broker's memory than is left for it
 VAULTS = "vaults"  # more vaults than one client may bring
 BYTES = "bytes"  # its vaults have all that one client's may have in the cluster
-ROOM = "room"  # it has as much room of a device under way as one client may
 REQUESTS = "requests"  # or as many requests, or bytes of them
 SIGNATURES = "signatures"  # it tells of more deletions than one device may have the signatures checked of
+
+
+def room_on(device: str) -> str:
+    """It has, or wants, more than its part of a device's room, as the device with this name says."""
+    return f"room on {printable(device)}"
 
 
 class Overruns:

@@ -26,13 +26,13 @@ from broker.quota import Quota
 from broker.rights import CLIENT_SIDE, Standing
 from broker.sessions import Session
 from broker.signature_checks import SignatureChecks
-from broker.storing import Storing
+from broker.storing import BEGINNING, Storing
 from broker.vault_origins import VaultOrigins
 from common.errors import IntegrityError, NotFoundError, ProtocolError, RefusedError
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.device_messages import ShareName
-from common.protocol.envelope import Operation
-from common.protocol.identifiers import owner_id, shown_key
+from common.protocol.envelope import MAX_MEMBERS, Envelope, Operation
+from common.protocol.identifiers import NO_ACCOUNT, owner_id, shown_key
 from common.protocol.messages import (
     GRANTED,
     MAX_ANNOUNCED,
@@ -228,8 +228,15 @@ class Queries:
         self, session: Session, device: bytes, operation: Operation, frames: Sequence[memoryview], now: float
     ) -> Optional[Answer]:
         """The refusal of a request to a device that would store what may not be, or what nobody would find."""
-        free = self.devices.free_bytes(device) if self._members.members.clients() > 1 else None
-        return self.storing.refusal(session, device, operation, frames, free, now)
+        return self.storing.refusal(session, device, operation, frames, now)
+
+    def passed_on(self, envelope: Envelope, session: Session) -> Envelope:
+        """The envelope with which a device gets a request: as whose, and whom what it begins counts for."""
+        onward = envelope._replace(peer=session.session_id, owner=session.vault, account=NO_ACCOUNT, members=0)
+        if envelope.operation not in BEGINNING:
+            return onward
+        members = min(len(self._members.members.clients()), MAX_MEMBERS)
+        return onward._replace(account=self.storing.account(session, envelope.peer), members=members)
 
     def locate(self, header: Locate, payload: memoryview, owner: bytes, now: float) -> Answered:
         objects = unpack(payload, _Objects)
@@ -334,7 +341,6 @@ class Queries:
         if any(share.k > share.n or share.share >= share.n for share in shares if share.sound):
             raise ProtocolError("an announced share contradicts itself")
         self.catalog.announce(device, shares)
-        self.storing.announced(device, shares)
         self.devices.told(device, now)
         named_all = header.complete and self.catalog.end_announcing(device)
         self.catalog.know_up_to(device, header.epoch, header.sequence)
@@ -393,6 +399,9 @@ class Queries:
         if not self.devices.connected(device) or self.devices.fell_silent(device, now):
             return Acknowledged(Answer(Code.NO_SESSION)), None
         self.devices.report(device, header.used_bytes, header.free_bytes, now, header.shares, header.held_for)
+        if header.over:
+            clients = [bytes.fromhex(member.public_key) for member in self._members.members.clients()]
+            self.storing.over(device, header.over, clients, self.devices.name(device), now)
         return Acknowledged(GRANTED), None
 
     # --- invited peers

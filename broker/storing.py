@@ -6,29 +6,25 @@ client that comes to one is told so, and named to the operator (`overruns`); nob
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Callable, Optional, Union
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Callable, Optional
 
 from broker.catalog import Catalog
-from broker.overruns import BYTES, MEMORY, ROOM, VAULTS, Overruns
+from broker.overruns import BYTES, MEMORY, VAULTS, Overruns, room_on
 from broker.quota import Quota
-from broker.reservations import Opened, Reservations
 from broker.sessions import Session
 from broker.vault_origins import MAX_VAULTS, VaultOrigins
 from common.errors import ProtocolError
 from common.protocol.codec import unpack_header
-from common.protocol.device_messages import Append, Open, ShareName
-from common.protocol.envelope import Envelope, Operation
-from common.protocol.messages import Acknowledged, AnnouncedShare, Answer, Code
+from common.protocol.device_messages import Open
+from common.protocol.envelope import Operation
+from common.protocol.identifiers import account_id
+from common.protocol.messages import Answer, Code
 
 _COMPLETING = frozenset({Operation.OPEN, Operation.STORE, Operation.COMMIT})
 _SHARED = 3, 4  # the part of the memory budget that any client may fill
 _KEPT = 15, 16  # the part that all together may, those below their even part of what is shared
-_SHAPES: dict[Operation, type[Union[Open, Append, ShareName]]] = {
-    Operation.OPEN: Open,
-    Operation.APPEND: Append,
-    Operation.ABANDON: ShareName,
-}
+BEGINNING = frozenset({Operation.OPEN, Operation.STORE, Operation.PROGRESS})  # devices learn whom a share counts for
 
 
 class Storing:
@@ -50,7 +46,6 @@ class Storing:
         self._overruns = overruns
         self._is_client = is_client
         self._has_retired = has_retired
-        self._reservations = Reservations()
         self._taken: list[dict[bytes, int]] = [{}, {}]  # client → what its vaults took of each budget at the last tick
 
     def brings(self, session: Session, now: float) -> bool:
@@ -73,13 +68,9 @@ class Storing:
         device: bytes,
         operation: Operation,
         frames: Sequence[memoryview],
-        free: Optional[int],
         now: float,
     ) -> Optional[Answer]:
-        """The refusal of a request to a device; None where it may pass.
-
-        frames: envelope, header, payload. free: bytes of the device that others may want, too; None where nobody may.
-        """
+        """The refusal of a request to a device; None where it may pass. frames: envelope, header, payload."""
         if operation in _COMPLETING and device in self._catalog.cut_off:
             return Answer(Code.NO_ROOM, "this broker remembers no more shares of this device")
         if operation is Operation.STORE:
@@ -90,26 +81,19 @@ class Storing:
             opening = unpack_header(frames[1], Open)
         except ProtocolError:
             return None  # the device says so
-        return self.refusal_of_more(session, opening.share_bytes, now) or self._refusal_of_room(
-            session, device, opening, free, now
-        )
+        return self.refusal_of_more(session, opening.share_bytes, now)
 
-    def passed_on(self, session: Session, envelope: Envelope, header: memoryview, now: float) -> None:
-        """A request that was not refused goes to its device."""
-        operation, device = envelope.operation, envelope.peer
-        if operation not in _SHAPES:
-            return
-        try:
-            name = unpack_header(header, _SHAPES[operation])
-        except ProtocolError:
-            return
-        client, opened = session.public_key, Opened(session.vault, name.encoding_id, name.share)
-        if isinstance(name, Open):
-            self._reservations.open(client, device, opened, name.share_bytes, envelope.request_id, now)
-        elif isinstance(name, Append):
-            self._reservations.touch(client, device, opened, now)
-        else:
-            self._reservations.abandon(client, device, opened)
+    def account(self, session: Session, device: bytes) -> bytes:
+        """As whom a device counts what this session stores."""
+        return account_id(self._origins.client_of(session.payer) or session.public_key, device)
+
+    def over(
+        self, device: bytes, accounts: Collection[bytes], clients: Iterable[bytes], named: str, now: float
+    ) -> None:
+        """A device says that these accounts wanted more than their part there. `named`: the device's name."""
+        for client in clients:
+            if account_id(client, device) in accounts:
+                self._overruns.note(client, room_on(named), now)
 
     def refusal_of_more(self, session: Session, more: int, now: float) -> Optional[Answer]:
         """The refusal where so many more bytes would be too many."""
@@ -126,39 +110,13 @@ class Storing:
             return Answer(Code.NO_ROOM, "this broker has no memory for more images of this client")
         return None
 
-    def answered(self, client: bytes, device: bytes, request_id: bytes, header: memoryview) -> None:
-        """A device answers an OPEN."""
-        try:
-            granted = unpack_header(header, Acknowledged).answer.granted
-        except ProtocolError:
-            return
-        if not granted:
-            self._reservations.refused(client, device, request_id)
-
-    def announced(self, device: bytes, shares: Sequence[AnnouncedShare]) -> None:
-        """A device has these whole."""
-        for share in shares:
-            self._reservations.announced(device, Opened(share.owner, share.encoding_id, share.share))
-
     def tick(self, now: float) -> None:
         """To be called a few times a second."""
-        self._reservations.expire(now)
         self._origins.save()
         self._taken = [
             {client: sum(map(taken, self._origins.brought_by(client))) for client in self._origins.clients()}
             for taken in (self._catalog.room_of, self._catalog.memory_of)
         ]
-
-    def _refusal_of_room(
-        self, session: Session, device: bytes, opening: Open, free: Optional[int], now: float
-    ) -> Optional[Answer]:
-        if free is None:
-            return None
-        opened = Opened(session.vault, opening.encoding_id, opening.share)
-        refusal = self._reservations.refusal(session.public_key, device, opened, opening.share_bytes, free)
-        if refusal is not None:
-            self._overruns.note(session.public_key, ROOM, now)
-        return refusal
 
     def _has_memory(self, client: bytes, now: float) -> bool:
         """Whether more may be stored by a client without taking from others what is theirs of the broker's memory, and

@@ -330,9 +330,7 @@ class Switchboard:
             return [refuse(session, envelope, Code.BUSY), *struck]
         self.bans.strikes.asked(device.public_key)
         self._trail.passed_on(session, envelope.operation, envelope.peer, frames, now)
-        self._queries.storing.passed_on(session, envelope, frames[1], now)
-        onward = envelope._replace(peer=session.session_id, owner=session.owner)
-        return [Outgoing(device, onward, bytes(frames[1]), payload)]
+        return [Outgoing(device, self._queries.passed_on(envelope, session), bytes(frames[1]), payload)]
 
     def _pass_reply(
         self,
@@ -356,8 +354,6 @@ class Switchboard:
             log.warning("dropped a reply of a device that was not asked")
             return []
         self._ledger.leave(envelope.peer, envelope.request_id)
-        if entry.operation is Operation.OPEN:
-            self._queries.storing.answered(entry.client, entry.device, entry.request_id, frames[1])
         onward = Envelope(Kind.REPLY, entry.operation, entry.request_id, entry.device)
         if len(frames) == 3 and frames[2].nbytes > entry.credit:
             return [refuse(requester, onward, Code.FAULT, "the reply is larger than its credit")]

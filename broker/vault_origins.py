@@ -43,6 +43,10 @@ class VaultOrigins:
         """The owners of the vaults that a client (by its public key) brought."""
         return self._brought.get(client, set())
 
+    def client_of(self, owner: bytes) -> Optional[bytes]:
+        """The client that brought a vault."""
+        return self._origins.get(owner)
+
     def bring(
         self,
         owner: bytes,

@@ -1,8 +1,9 @@
-"""How much more this device takes, what is removed where that is too little, and how much of it one owner may take.
+"""How much more this device takes, what is removed where that is too little, and how much of it one member may take.
 
 A reserve of the disk stays free. The expected bytes of shares being stored count as used, unless they are idle. Surplus
 in the trash and idle shares count as free, since they are removed before a put is refused: the oldest surplus first,
-then what is idle for longest. What was deleted stays until its time is over.
+then what is idle for longest, then what others have reserved beyond their part. What was deleted stays until its time
+is over.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from worker.index import Index
 from worker.refusals import Refusal
 from worker.removing import Remover
 from worker.share_states import HERE, State
-from worker.staging import StagedShares
+from worker.staging import Payer, StagedShares
 
 log = logging.getLogger(__name__)
 
 _MAX_RESERVE = 1 << 30  # bytes of the disk that are left free, or 5 % where that is less
 _LOOKED_AT = 64  # surplus shares, for one that may go
 OVERHEAD = 64 * 1024  # bytes beside the blocks that a share may take: header, records, mapping
-OwnerQuota = Union[int, Fraction]  # bytes, or a part of what a vault has and of what is free
+OwnerQuota = Union[int, Fraction]  # bytes, or a part of the device
+_NOBODY = Payer(b"")
 
 
 class Capacity:
@@ -60,12 +62,22 @@ class Capacity:
         """Room for further shares; 0 where the store takes none."""
         if self._durability.refusal is not None or not self.has_place():
             return 0
-        return self.room() or 0
+        return self.room()
 
-    def room(self) -> Optional[int]:
-        """Bytes that further shares may take, as far as room goes; None where the disk fails."""
+    def room(self) -> int:
+        """Bytes that one may store further who has nothing under way: what is free, or an even part at least."""
+        at_hand, reserved = self._at_hand(), self._staged.reserved()
+        if at_hand is None:
+            return 0
+        free = max(0, at_hand + self.surplus_bytes + self._staged.idle_bytes)
+        return max(free, (free + sum(reserved.values())) // (len(reserved) + 1))
+
+    def shared(self) -> int:
+        """Bytes of the device for all its members: what they have here, and what is free."""
         at_hand = self._at_hand()
-        return None if at_hand is None else max(0, at_hand + self._yielding_bytes())
+        if at_hand is None:
+            return 0
+        return max(0, at_hand + sum(staged.reserved for staged in self._staged)) + self.used_bytes
 
     def require_place(self) -> None:
         """Refusal(NO_ROOM) where brokers would not remember one share more of this device: nobody would find it."""
@@ -76,18 +88,28 @@ class Capacity:
         """Whether brokers would remember one share more."""
         return self._index.count(*HERE) + len(self._staged) < MAX_SHARES_ON_A_DEVICE
 
-    def require(self, size: int) -> int:
-        """Remove what may be, where needed; the free bytes, or Refusal(NO_ROOM) where so many do not fit."""
+    def require(self, size: int, payer: Payer = _NOBODY, kept_free: int = 0) -> None:
+        """Remove what may be, where needed; Refusal(NO_ROOM) where so many bytes do not fit.
+
+        payer: before whom others give way that have more being stored. kept_free: bytes that have to be left.
+        """
         self._durability.require_writable()
-        needed = size + OVERHEAD
+        needed = size + OVERHEAD + kept_free
         at_hand = self._at_hand()
-        while at_hand is not None and (free := at_hand + self._yielding_bytes()) >= needed:
-            if at_hand >= needed:
-                return free
-            if not self._purge_oldest() and not self._staged.evict(self._staged):
-                break
+        if at_hand is None:
+            raise Refusal(Code.NO_ROOM, "the store is full")
+        lacking = needed - at_hand - self.surplus_bytes
+        giving = self._staged.giving_way(lacking, payer.account, size + OVERHEAD, lambda staged: staged.reserved)
+        while giving is not None and at_hand is not None and at_hand < needed:
+            if not self._purge_oldest():
+                if not giving:
+                    break
+                self._staged.give_up(giving.pop(0))
             at_hand = self._at_hand()
-        raise Refusal(Code.NO_ROOM, "the store is full")
+        if giving is None or at_hand is None or at_hand < needed:
+            if self._staged.reserved()[payer.account]:
+                self._staged.note_over(payer.account)
+            raise Refusal(Code.NO_ROOM, "the store is full")
 
     def _purge_oldest(self) -> bool:
         """Remove the oldest surplus share of which nothing is held; False where there is none, or it cannot be."""
@@ -118,80 +140,55 @@ class Capacity:
         room += self._index.dead_bytes  # of packs, which `compaction` gives back
         if self._capacity is not None:
             room = min(room, self._capacity - self.used_bytes)
-        return room - sum(max(staged.size, staged.expected_bytes) for staged in self._staged)
-
-    def _yielding_bytes(self) -> int:
-        idle = sum(max(staged.size, staged.expected_bytes) for staged in self._staged if staged.idle)
-        return self.surplus_bytes + idle
+        return room - sum(staged.reserved for staged in self._staged)
 
 
 class Quota:
-    """How much of the device one owner may take.
+    """How much of the device one account may have: all vaults that one member brought, and what it left for others.
 
-    `--owner-quota` bounds what is held, being stored and in the trash together, since what was deleted keeps its room
-    for days; what was left for an owner counts for who left it, once it is committed. A part is one of what this owner
-    has and of what is free: so the more an owner has, the more must stay free, and whoever stores without end comes to
-    that before those who have less. On a device that others use too, an owner gets beyond the first share being stored
-    at most half of the free room, so that shares that are opened and never finished keep nobody out. One share alone
-    may take all that the quota leaves, since images can be large. Of the places in `staging` one owner gets half.
+    What is held, being stored and in the trash counts, since what was deleted keeps its room for days. `--owner-quota`
+    is a number of bytes, or a part of the device: so much is for who comes first, and of the rest each member is sure
+    of an even part. So who has more than that must leave the even parts of all others free. Where the cluster has one
+    client only, it may have all.
+
+    What is reserved and not committed gives way to others (`StagedShares.giving_way`).
     """
 
     def __init__(
         self, index: Index, staged: StagedShares, capacity: Capacity, owner_quota: Optional[OwnerQuota]
     ) -> None:
-        """`owner_quota`: what one owner's shares may take; None for any number."""
+        """`owner_quota`: what one account's shares may take; None for any number."""
         self._index = index
         self._staged = staged
         self._capacity = capacity
         self._owner_quota = owner_quota
 
-    def has_room(self, owner: bytes, sizes: Sequence[int]) -> bool:
-        """Whether this owner may begin all shares of these sizes; where not, some may still fit.
+    def has_room(self, payer: Payer, sizes: Sequence[int]) -> bool:
+        """Whether this account may begin all shares of these sizes; where not, some may still fit.
 
         One check for many shares, since each goes through all that are being stored.
         """
         try:
-            self.require_another(owner, sum(sizes) + OVERHEAD * (len(sizes) - 1), alone=len(sizes) == 1)
+            self.require(payer, sum(sizes) + OVERHEAD * (len(sizes) - 1))
         except Refusal:
             return False
         return True
 
-    def require_another(self, owner: bytes, size: int, *, alone: bool = True) -> None:
-        """Refusal(NO_ROOM) as `require`; BUSY where this owner has too much being stored to begin another share.
-
-        `alone`: it is one share, which may take all if it is the first.
-        """
-        free = self.require(owner, size)
-        under_way = self._under_way(owner)
-        if (alone and not under_way) or not self._has_others(owner):
-            return
-        if under_way + size > (free + under_way) // 2:
-            raise Refusal(Code.BUSY, "this vault has half of the room here under way")
-
-    def require_deposited(self, depositor: bytes, size: int) -> None:
-        """Refusal(NO_ROOM) where who leaves a share for another has left so much here already."""
-        self._require("this client has left", self._index.used_by(depositor) + size, 0)  # it is staged
-
-    def require(self, owner: bytes, size: int) -> int:
-        """The free bytes; Refusal(NO_ROOM) where this owner, or nobody, may take so many more."""
-        self._require("this vault has", self._index.used_by(owner) + self._under_way(owner), size + OVERHEAD)
-        return self._capacity.require(size)
-
-    def _require(self, who: str, taken: int, more: int) -> None:
-        limit = self._owner_quota
-        if isinstance(limit, Fraction):
-            room = self._capacity.room()
-            limit = None if room is None else int(limit * (taken + room))
-        if limit is not None and taken + more > limit:
-            has = f"{who} {format_size(taken)} of the {format_size(limit)} that one may have on this device"
-            raise Refusal(Code.NO_ROOM, f"{has}: its --owner-quota")
-
-    def _under_way(self, owner: bytes) -> int:
-        return sum(
-            max(staged.size, staged.expected_bytes) for staged in self._staged.of_owner(owner) if not staged.idle
-        )
-
-    def _has_others(self, owner: bytes) -> bool:
-        """Whether other vaults use this device."""
-        held_by_others = self._index.bytes_of(*HERE, State.DELETED) > self._index.used_by(owner)
-        return held_by_others or any(staged.owner != owner for staged in self._staged)
+    def require(self, payer: Payer, size: int) -> None:
+        """Have others give way where needed; Refusal(NO_ROOM) where this account, or nobody, may take so many more."""
+        limit, more, kept_free = self._owner_quota, size + OVERHEAD, 0
+        taken = self._index.charged_to(payer.account) + self._staged.reserved()[payer.account]
+        if isinstance(limit, Fraction) and payer.members > 1:
+            sure = int(self._capacity.shared() * (1 - limit)) // payer.members
+            kept_free = sure * (payer.members - 1) if taken + more > sure else 0
+        fits = not isinstance(limit, int) or taken + more <= limit
+        try:
+            if fits:
+                self._capacity.require(size, payer, kept_free)
+                return
+        except Refusal as refusal:
+            if not kept_free or refusal.answer.code is not Code.NO_ROOM:
+                raise
+        self._staged.note_over(payer.account)
+        has = f"what this client stored takes {format_size(taken)} of this device"
+        raise Refusal(Code.NO_ROOM, f"{has}, whose --owner-quota leaves it no more")

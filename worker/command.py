@@ -63,7 +63,7 @@ def serve(
     owner_quota: str = typer.Option(
         "90%",
         envvar="TESSERA_WORKER_OWNER_QUOTA",
-        help="Most that one vault may take here, such as 100G, or 90% of what it has and of what is free.",
+        help="Most that one client's vaults may take here, such as 100G; or 90%, of which the rest is for all alike.",
     ),
     scrub_every: str = typer.Option(
         "7d",

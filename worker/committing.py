@@ -114,7 +114,10 @@ class Committer:
                 self._remover.forget(damaged)
                 for commit in commits:
                     if commit.place is not None:
-                        self._index.add(commit.kept(commit.place))
+                        kept = commit.kept(commit.place)
+                        self._index.add(kept)
+                        if commit.staged.payer.members:
+                            self._index.charge(kept.counts_for, commit.staged.payer.account)
         except (OSError, Refusal) as error:
             self._refuse(commits, error)
         else:

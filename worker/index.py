@@ -42,7 +42,7 @@ from worker.tombstones import KeptTombstone, decode_tombstone, encode_tombstone
 
 log = logging.getLogger(__name__)
 
-_VERSION = 2
+_VERSION = 3
 _CHECK_SIZE = 8
 _PAGE = 1000  # rows
 _MOST_WITHDRAWN = 200_000  # shares that are remembered, to be told to brokers that were away
@@ -71,6 +71,7 @@ CREATE INDEX removal_of_pack ON removal (lay_in, share);
 CREATE INDEX removal_in_pack ON removal (pack);
 CREATE TABLE usage (state INTEGER, owner BLOB, shares INTEGER, bytes INTEGER, sum BLOB,
                     PRIMARY KEY (state, owner)) WITHOUT ROWID;
+CREATE TABLE account (owner BLOB PRIMARY KEY, account BLOB, sum BLOB) WITHOUT ROWID;
 CREATE TABLE pack (number INTEGER PRIMARY KEY, read INTEGER, living INTEGER, sum BLOB);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value, sum BLOB);
 """
@@ -193,6 +194,7 @@ class Index:
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(KeptShare).decode
         self._usage: dict[tuple[int, bytes], list[int]] = {}  # state and owner → shares, bytes
+        self._accounts: dict[bytes, bytes] = {}  # owner → account
         self._packs: dict[int, list[int]] = {}  # number → read up to, bytes of records that are needed
         self._touched: set[Any] = set()  # of both, what is to be written with the transaction
         self._serial = 0
@@ -253,6 +255,8 @@ class Index:
         self._touched.clear()
         usage = [self._whole(row) for row in self._ask("SELECT * FROM usage")]
         self._usage = {(state, owner): [shares, size] for state, owner, shares, size in usage}
+        accounts = [self._whole(row) for row in self._ask("SELECT * FROM account")]
+        self._accounts = {owner: account for owner, account in accounts}
         packs = [self._whole(row) for row in self._ask("SELECT * FROM pack")]
         self._packs = {number: [read, living] for number, read, living in packs}
         last = self._ask("SELECT max(serial) FROM share")[0][0] or 0  # none is given out twice, whatever is rotten
@@ -345,9 +349,18 @@ class Index:
     def bytes_of(self, *states: State) -> int:
         return sum(size for (state, _), (_, size) in self._usage.items() if state in states)
 
+    def account_of(self, owner: bytes) -> bytes:
+        """Whom a vault's shares, or what this depositor left, count for; itself where that is not known."""
+        return self._accounts.get(owner, owner)
+
     def used_by(self, owner: bytes) -> int:
         """Bytes of a vault's shares, the deleted ones too, or of those that this depositor left for others."""
         return sum(self._usage.get((state, owner), (0, 0))[1] for state in (*HERE, State.DELETED))
+
+    def charged_to(self, account: bytes) -> int:
+        """Likewise, of all whose shares count for an account."""
+        owners = {owner for _, owner in self._usage if self.account_of(owner) == account}
+        return sum(map(self.used_by, owners))
 
     @property
     def digest(self) -> bytes:
@@ -508,6 +521,12 @@ class Index:
         for replaced, _ in kept.superseded:
             row = replaced.owner, kept.serial, replaced.at
             self._ask(_ENTER_SUPERSEDED if sign > 0 else _FORGET_SUPERSEDED, row)
+
+    def charge(self, owner: bytes, account: bytes) -> None:
+        """What this owner has, or left for others, counts for an account from now on."""
+        if self.account_of(owner) != account:
+            self._ask("INSERT OR REPLACE INTO account VALUES (?, ?, ?)", _summed(owner, account))
+            self._accounts[owner] = account
 
     def remember(self, name: str, value: Any) -> None:
         self._ask("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", _summed(name, value))

@@ -27,6 +27,7 @@ from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import (
     MAX_ANNOUNCED,
+    MAX_OVER,
     MAX_TOMBSTONES,
     PROTOCOL_VERSION,
     Announce,
@@ -232,9 +233,8 @@ class Registration:
         self._next = now + _PERIOD
         again = self._repeat(self._unacknowledged.overdue())
         store = self._store
-        report = statement(
-            Operation.REPORT, Report(store.used_bytes, store.free_bytes(), store.count(), store.held_for)
-        )
+        said = Report(store.used_bytes, store.free_bytes(), store.count(), store.held_for, store.over()[:MAX_OVER])
+        report = statement(Operation.REPORT, said)
         self._unacknowledged.sent(report.envelope.request_id, Subjects())
         return [*unknown, *again, report]
 

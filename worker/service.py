@@ -81,6 +81,7 @@ from worker.leases import Leases
 from worker.reading import OpenShare
 from worker.refusals import Refusal, disk_answer
 from worker.share_file import mapping_for
+from worker.staging import Payer
 from worker.store import ShareStore
 
 _MOST_HELD_AT_ONCE = 48  # what is said of so many fits into one header
@@ -98,6 +99,10 @@ class Request:
     @property
     def owner(self) -> bytes:
         return self.envelope.owner
+
+    def payer(self, store: ShareStore) -> Payer:
+        """Whom what is stored by it counts for."""
+        return store.payer(self.owner, self.envelope.account, self.envelope.members)
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,7 @@ class Answering:
 
     def progress(self, request: Request, name: ShareName, now: float) -> Answered:
         """Which blocks of a share are stored."""
-        ranges = self._store.progress(key_of(name), request.owner, now)
+        ranges = self._store.progress(key_of(name), request.owner, now, payer=request.payer(self._store))
         if ranges is None:
             return answer(request, Progress(GRANTED, committed=True))
         return answer(request, Progress(GRANTED), pack(ranges))
@@ -323,7 +328,7 @@ class Service:
     # --- storing
 
     def _open(self, request: Request, header: Open, now: float) -> Answered:
-        self._store.open(header, request.owner, now)
+        self._store.open(header, request.owner, now, payer=request.payer(self._store))
         return grant(request)
 
     def _append(self, request: Request, header: Append, now: float) -> Answered:
@@ -343,15 +348,25 @@ class Service:
 
     def _store_whole(self, request: Request, header: Store, now: float) -> None:
         parts = header.parts(request.payload)
-        self._store.require_places(len(header.shares), request.owner)
-        has_room = self._store.has_room(request.owner, [share.block_bytes for share in header.shares])
+        payer = request.payer(self._store)
+        self._store.require_places(len(header.shares), payer)
+        has_room = self._store.has_room(payer, [share.block_bytes for share in header.shares])
         waiting = _Waiting(request)
         for share, block, packed in parts:
-            waiting.shares.append(self._store_one(request.owner, share, block, packed, now, has_room))
+            opened = self._store_one(request.owner, payer, share, block, packed, now, has_room=has_room)
+            waiting.shares.append(opened)
         self._waiting.append(waiting)
 
     def _store_one(
-        self, owner: bytes, share: WholeShare, block: memoryview, packed: memoryview, now: float, has_room: bool
+        self,
+        owner: bytes,
+        payer: Payer,
+        share: WholeShare,
+        block: memoryview,
+        packed: memoryview,
+        now: float,
+        *,
+        has_room: bool,
     ) -> Any:
         key = (share.encoding_id, share.share)
         began = False
@@ -363,7 +378,7 @@ class Service:
             if recipe.segment_count != 1 or not recipe.accepts(0, share.share, block):
                 raise Refusal(Code.MALFORMED, "the block is not the one the recipe names")
             opening = Open(share.encoding_id, share.share, share.k, share.n, recipe.block_size, share.block_bytes)
-            began = self._store.open(opening, owner, now, has_room=has_room)
+            began = self._store.open(opening, owner, now, payer=payer, has_room=has_room)
             self._store.append(key, owner, 0, recipe.digest_of(0, share.share), block, now)
             return self._enter_round(key, owner, signed)
         except Refusal as refusal:

@@ -9,16 +9,18 @@ the last good record was being written when the worker ended, or was lost in a p
 was begun the share was being committed, and its fsync may have failed: it is dropped, and has to be stored anew. What
 another version of the worker was storing is left alone.
 
-After a quarter of an hour without a block a share is idle. It can still be resumed, for a day and across restarts,
-unless its place or its room is needed before: then the one that is idle for longest is dropped first. A share that is
-not idle is never dropped for another.
+After three minutes without a block a share is idle. It can still be resumed, for a day and across restarts, unless its
+place or its room is needed before: then the one that is idle for longest is dropped first. Where that is not enough,
+shares of the account that has most give way, as long as it has more than the one that asks would have: so each account
+gets an even part of places and room, whatever others have reserved, and who asks for more gets what is free.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional, Protocol, Union
@@ -48,11 +50,18 @@ from worker.share_file import (
 
 log = logging.getLogger(__name__)
 
-_IDLE_AFTER = 15 * 60.0  # seconds
+_IDLE_AFTER = 180.0  # seconds; a client waits for up to 120 s for a broker
 _DROPPED_AFTER = 24 * 3600.0  # seconds
+_TOLD_FOR = 5.0  # seconds, in which each broker gets some reports
 _MAX_STAGED = 512  # each has a file open, and a process may often have no more than 1024
 _MOST_IN_MEMORY = 32 << 20  # bytes of small shares
-MAX_STAGED_OF_ONE = _MAX_STAGED // 2  # of one owner
+
+
+class Payer(NamedTuple):
+    """Whom a share that is being stored counts for."""
+
+    account: bytes
+    members: int = 0  # among how many the broker shares this device's room; 0 where it did not say whom this counts for
 
 
 class StagedBlock(NamedTuple):
@@ -134,8 +143,10 @@ class StagedShare:
     body: Body
     header: ShareHeader
     owner: bytes
+    payer: Payer
     expected_bytes: int
-    touched: float  # monotonic seconds
+    touched: float  # when it was asked for last, in monotonic seconds
+    grown: float  # when its last block came
     blocks: dict[int, StagedBlock] = field(default_factory=dict)
     dropped: bool = False
     idle: bool = False  # may be dropped for another
@@ -149,11 +160,17 @@ class StagedShare:
         return self.body.size
 
     @property
+    def reserved(self) -> int:
+        """Bytes that it takes, or is to take."""
+        return max(self.size, self.expected_bytes)
+
+    @property
     def on_disk(self) -> bool:
         return isinstance(self.body, FileBody)
 
-    def touch(self, now: float) -> None:
-        self.touched, self.idle = now, False
+    def grow(self, now: float) -> None:
+        """A block of it comes."""
+        self.touched, self.grown, self.idle = now, now, False
 
     def begin(self) -> None:
         """Write the header of a new file; OSError where the disk refuses, and the file is dropped then."""
@@ -275,7 +292,8 @@ def recover(disk: Disk, entry: Entry, touched: float) -> Optional[StagedShare]:
         log.warning("dropped what was being stored in %s: %s", entry.path.name, error)
         disk.remove(entry.path)
         return None
-    return StagedShare(FileBody(disk, entry.path, descriptor, end), header, name[1], end, touched, blocks)
+    owner, body = name[1], FileBody(disk, entry.path, descriptor, end)
+    return StagedShare(body, header, owner, Payer(owner), end, touched, touched, blocks)
 
 
 def _read_records(disk: Disk, descriptor: int, header: ShareHeader, offset: int) -> tuple[dict[int, StagedBlock], int]:
@@ -303,6 +321,8 @@ class StagedShares:
         self._layout = layout
         self._shares: dict[tuple[ShareKey, bytes], StagedShare] = {}  # by share and owner
         self._unknown: set[Path] = set()  # which another version wrote
+        self._over: dict[bytes, float] = {}  # account → when it last had, or wanted, more than its part
+        self._now = 0.0  # as `expire` was told last
 
     def __len__(self) -> int:
         return len(self._shares)
@@ -314,17 +334,25 @@ class StagedShares:
         """The share that this owner is storing."""
         return self._shares.get((key, owner))
 
-    def of_owner(self, owner: bytes) -> list[StagedShare]:
-        """What this owner is storing."""
-        return [staged for staged in self._shares.values() if staged.owner == owner]
+    def reserved(self) -> Counter[bytes]:
+        """Bytes that the shares of each account take, or are to take, the idle ones not counted."""
+        reserved: Counter[bytes] = Counter()
+        for staged in self:
+            if not staged.idle:
+                reserved[staged.payer.account] += staged.reserved
+        return reserved
 
-    def begin(self, request: Open, owner: bytes, expected_bytes: int, now: float) -> None:
+    @property
+    def idle_bytes(self) -> int:
+        return sum(staged.reserved for staged in self if staged.idle)
+
+    def begin(self, request: Open, owner: bytes, payer: Payer, expected_bytes: int, now: float) -> None:
         """Begin to store a share; OSError where the disk refuses."""
         key = (request.encoding_id, request.share)
         if self._layout.staged(key, owner) in self._unknown:
             raise Refusal(Code.FAULT, "this share is being stored by another version of the worker")
         header = share_header(*key, request.k, request.n, request.block_size)
-        staged = StagedShare(self._new_body(key, owner, expected_bytes), header, owner, expected_bytes, now)
+        staged = StagedShare(self._new_body(key, owner, expected_bytes), header, owner, payer, expected_bytes, now, now)
         staged.begin()
         self._shares[key, owner] = staged
 
@@ -344,26 +372,54 @@ class StagedShares:
         path = self._layout.staged(key, owner)
         return FileBody(self._disk, path, _create(self._disk, path))
 
-    def require_places(self, count: int, owner: bytes) -> None:
-        """Refusal(BUSY) where so many more shares cannot be stored at once, even after dropping idle ones.
+    def require_places(self, count: int, account: bytes) -> None:
+        """Have others give way where so many more shares find no place; Refusal(BUSY) where they need not."""
+        lacking = len(self._shares) + count - _MAX_STAGED
+        giving = self.giving_way(lacking, account, count, lambda staged: 1)
+        if giving is None:
+            raise Refusal(Code.BUSY, "too many shares are being stored at once")
+        for staged in giving:
+            self.give_up(staged)
 
-        One owner has at most half of the places.
+    def giving_way(
+        self, lacking: int, account: bytes, wanted: int, size: Callable[[StagedShare], int]
+    ) -> Optional[list[StagedShare]]:
+        """What has to go for so much that an account lacks of what it wants, in order; None where that is not enough.
+
+        What is idle, and then shares of whichever other account has most, as long as that is more than this account
+        would have. Of each those first whose last block is longest ago. `size`: what one takes, places or bytes.
         """
-        while len(self.of_owner(owner)) + count > MAX_STAGED_OF_ONE:
-            if not self.evict(self.of_owner(owner)):
-                raise Refusal(Code.BUSY, "this vault stores too many shares at once")
-        while len(self._shares) + count > _MAX_STAGED:
-            if not self.evict(self):
-                raise Refusal(Code.BUSY, "too many shares are being stored at once")
+        giving: list[StagedShare] = []
+        if lacking <= 0:
+            return giving
+        has: Counter[bytes] = Counter()
+        live: dict[bytes, deque[StagedShare]] = {}
+        for staged in sorted(self, key=lambda staged: staged.grown):
+            if not staged.idle:
+                has[staged.payer.account] += size(staged)
+                live.setdefault(staged.payer.account, deque()).append(staged)
+            elif lacking > 0:
+                giving.append(staged)
+                lacking -= size(staged)
+        mine = has.pop(account, 0) + wanted
+        while lacking > 0:
+            most, its = max(has.items(), key=lambda item: item[1], default=(account, 0))
+            if its <= mine:
+                return None
+            staged = live[most].popleft()
+            giving.append(staged)
+            has[most] -= size(staged)
+            lacking -= size(staged)
+        return giving
 
-    def evict(self, among: Iterable[StagedShare]) -> bool:
-        """Drop the share that is idle for longest among these; False where none is."""
-        idle = [staged for staged in among if staged.idle]
-        if not idle:
-            return False
-        log.warning("dropped a share that nobody continued to store: others need its place")
-        self.drop(min(idle, key=lambda staged: staged.touched))
-        return True
+    def give_up(self, staged: StagedShare) -> None:
+        """Drop a share whose place or room another account needs."""
+        if staged.idle:
+            log.warning("dropped a share that nobody continued to store: others need its place")
+        else:
+            log.warning("dropped a share of the member that has most being stored here: others need its place")
+            self.note_over(staged.payer.account)
+        self.drop(staged)
 
     def drop(self, staged: StagedShare) -> None:
         self.forget(staged)
@@ -380,10 +436,20 @@ class StagedShares:
         if self._shares.get((staged.key, staged.owner)) is staged:
             del self._shares[staged.key, staged.owner]
 
+    def note_over(self, account: bytes) -> None:
+        """An account has more than its part where others need some, or wants more."""
+        self._over[account] = self._now
+
+    def over(self) -> list[bytes]:
+        """The accounts of which that was noted lately."""
+        return list(self._over)
+
     def expire(self, now: float) -> None:
         """Mark idle shares, and drop those without a new block for a day."""
+        self._now = now
+        self._over = {account: noted for account, noted in self._over.items() if now - noted < _TOLD_FOR}
         for staged in list(self._shares.values()):
-            staged.idle = now - staged.touched > _IDLE_AFTER
+            staged.idle = now - staged.grown > _IDLE_AFTER
             if now - staged.touched > _DROPPED_AFTER:
                 log.warning("dropped a share that nobody continued to store for a day")
                 self.drop(staged)

@@ -21,7 +21,7 @@ from common.coding.commitments import CommitmentVerifier, leaf_of
 from common.coding.recipe import decode_recipe
 from common.errors import IntegrityError, TesseraError, UsageError, cannot_write
 from common.protocol.device_messages import Open, SegmentRange, ShareName, SignedCommitment
-from common.protocol.identifiers import NO_OWNER
+from common.protocol.identifiers import NO_ACCOUNT, NO_OWNER
 from common.protocol.messages import (
     TOMBSTONE_LIFETIME,
     AnnouncedShare,
@@ -54,7 +54,7 @@ from worker.reserve import Reserve
 from worker.scrub import SCRUB_EVERY, Scrub
 from worker.share_file import ShareTrailer, mapping_for, size_of
 from worker.share_states import HERE, KeptShare, State, announced
-from worker.staging import StagedShare, StagedShares
+from worker.staging import Payer, StagedShare, StagedShares
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class ShareStore:
         NoRoomError where the disk refuses, UsageError where no store can have this path.
 
         `capacity`: bytes that shares may take; None for all that the disk has but a reserve. `scrub_every`: seconds in
-        which all shares are read once. `owner_quota`: what one vault's shares may take; None for any number.
+        which all shares are read once. `owner_quota`: what one member's shares may take; None for any number.
         `hold`: seconds for which what was deleted stays in the trash, whatever its owner signed.
         """
         self.folder = folder
@@ -175,6 +175,8 @@ class ShareStore:
     def _take_up(self) -> None:
         """Go on with what the last worker did not finish."""
         self._staged.recover(self._wanted, self._clock.unix(), self._clock.monotonic())
+        for staged in self._staged:
+            staged.payer = self.payer(staged.owner)
         self.scrub.load()
         for kept in self._index.in_state(State.DAMAGED):
             self.scrub.ask(kept.key)  # it may have been good all the time
@@ -258,19 +260,30 @@ class ShareStore:
 
     # --- storing
 
-    def require_places(self, count: int, owner: bytes) -> None:
-        """Refusal(BUSY) where this owner cannot store so many more shares at once."""
-        self._staged.require_places(count, owner)
+    def payer(self, owner: bytes, account: bytes = NO_ACCOUNT, members: int = 0) -> Payer:
+        """Whom it counts for what is stored for an owner; `account`, where the broker said that."""
+        return Payer(self._index.account_of(owner)) if account == NO_ACCOUNT else Payer(account, members)
 
-    def has_room(self, owner: bytes, sizes: Sequence[int]) -> bool:
-        """Whether this owner may begin all shares of these sizes, in bytes; each need not be checked then."""
-        return self._quota.has_room(owner, sizes)
+    def over(self) -> list[bytes]:
+        """Accounts that lately had, or wanted, more than their part of the room."""
+        return self._staged.over()
 
-    def open(self, request: Open, owner: bytes, now: float, *, has_room: bool = False) -> bool:
+    def require_places(self, count: int, payer: Payer) -> None:
+        """Refusal(BUSY) where so many more shares cannot be stored at once."""
+        self._staged.require_places(count, payer.account)
+
+    def has_room(self, payer: Payer, sizes: Sequence[int]) -> bool:
+        """Whether all shares of these sizes, in bytes, may be begun; each need not be checked then."""
+        return self._quota.has_room(payer, sizes)
+
+    def open(
+        self, request: Open, owner: bytes, now: float, *, payer: Optional[Payer] = None, has_room: bool = False
+    ) -> bool:
         """Begin to store a share; False where it was begun before, even before a restart.
 
-        `has_room`: that was checked already.
+        `payer`: None for whom the owner's shares count. `has_room`: that was checked already.
         """
+        payer = payer or self.payer(owner)
         key = (request.encoding_id, request.share)
         self._deletion.require_not_deleted(request.encoding_id, owner)
         self._require_free(key, owner)
@@ -279,20 +292,20 @@ class ShareStore:
         expected = request.share_bytes + OVERHEAD
         staged = self._staged.get(key, owner)
         if staged is None:
-            self.require_places(1, owner)
+            self.require_places(1, payer)
             if not self._capacity.has_place() and self._index.held(key) is None:
                 self._capacity.require_place()
             if not has_room:
-                self._quota.require_another(owner, request.share_bytes)
+                self._quota.require(payer, request.share_bytes)
             with self._durability.answering():
-                self._staged.begin(request, owner, expected, now)
+                self._staged.begin(request, owner, payer, expected, now)
             return True
         header = staged.header
         if (header.k, header.n, header.block_size) != (request.k, request.n, request.block_size):
             raise Refusal(Code.CONFLICT, "this share is being stored otherwise")
-        staged.touch(now)
+        staged.touched, staged.payer = now, payer
         if expected > staged.expected_bytes:  # what it was before the restart is not known any more
-            self._quota.require(owner, expected - staged.expected_bytes)
+            self._quota.require(payer, expected - staged.expected_bytes)
             staged.expected_bytes = expected
         return False
 
@@ -310,7 +323,6 @@ class ShareStore:
     def append(self, key: ShareKey, owner: bytes, segment: int, digest: bytes, block: memoryview, now: float) -> None:
         """Append a block that was checked against its digest. The same block again is harmless."""
         staged = self._being_stored(key, owner)
-        staged.touch(now)
         there = staged.blocks.get(segment)
         if there is not None:
             if there.digest != digest:
@@ -318,8 +330,9 @@ class ShareStore:
             return
         if block.nbytes > staged.header.block_size:
             raise Refusal(Code.MALFORMED, "the block is larger than the share's blocks")
+        staged.grow(now)
         if staged.size + block.nbytes > staged.expected_bytes:
-            self._quota.require(owner, block.nbytes)
+            self._quota.require(staged.payer, block.nbytes)
         with self._durability.answering():
             try:
                 self._staged.make_room(staged, block.nbytes)
@@ -348,9 +361,7 @@ class ShareStore:
             raise Refusal(Code.CONFLICT, str(error)) from None
         ending_bytes = size_of(signed.commitment) + 16 * len(offsets)
         if staged.size + ending_bytes > staged.expected_bytes:
-            self._quota.require(owner, ending_bytes)
-        if signed.depositor is not None:
-            self._quota.require_deposited(signed.depositor, staged.size + ending_bytes)
+            self._quota.require(staged.payer, ending_bytes)
         return PendingCommit(staged, ShareTrailer(signed, offsets), recipe.share_bytes, held)
 
     def _require_signed(self, encoding_id: bytes, owner: bytes, signed: SignedCommitment) -> None:
@@ -386,12 +397,17 @@ class ShareStore:
             self._staged.forget(commit.staged)
         return answers
 
-    def progress(self, key: ShareKey, owner: bytes, now: float) -> Optional[list[SegmentRange]]:
-        """The segments whose blocks are here of a share being stored; None of one that is committed and good."""
+    def progress(
+        self, key: ShareKey, owner: bytes, now: float, *, payer: Optional[Payer] = None
+    ) -> Optional[list[SegmentRange]]:
+        """The segments whose blocks are here of a share being stored; None of one that is committed and good.
+
+        `payer`: as for `open`, of whom goes on with it.
+        """
         if self.holds(key, owner):
             return None
         staged = self._being_stored(key, owner)
-        staged.touch(now)
+        staged.touched, staged.payer = now, payer or staged.payer
         return staged.ranges()
 
     def abandon(self, key: ShareKey, owner: bytes) -> None:

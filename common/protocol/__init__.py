@@ -2,7 +2,7 @@
 
 Every message is two or three frames:
 
-    envelope   60 bytes, fixed layout     `envelope`: who to, which request, which operation
+    envelope   60 or 76 bytes, fixed      `envelope`: who to, which request, which operation
     header     msgpack, at most 4 KiB     `messages`, `device_messages`: asked or answered, checked by type
     payload    bytes, at most 4 MiB       blocks, recipes, mappings or long lists; absent where there are none
 

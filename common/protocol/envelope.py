@@ -4,11 +4,12 @@
     0       4     magic and version, "TSR1"
     4       1     kind: 1 request, 2 reply, 3 probe (asks nothing, is not answered)
     5       1     operation
-    6       2     zero
+    6       2     members: among how many the broker shares a device's room; zero but towards a worker
     8       4     credit: bytes of payload that request and reply may have together, big-endian
     12      16    peer: on the way in the device (or zeros, the broker) it is for, on the way out where it comes from
     28      16    request id, chosen by the requester, repeated in the reply
     44      16    owner: zeros from a client; set by the broker towards a worker
+    60      16    account: whom what is stored counts for, see `identifiers`; only from a broker, where it is known
 
 A worker sees as its peer the session id that the broker gave to the client's connection, and answers to that; nobody
 ever sees a routing id.
@@ -21,11 +22,12 @@ import struct
 from typing import NamedTuple, Union
 
 from common.errors import ProtocolError
-from common.protocol.identifiers import BROKER, NO_OWNER
+from common.protocol.identifiers import BROKER, IDENTIFIER_SIZE, NO_ACCOUNT, NO_OWNER
 
 _LAYOUT = struct.Struct(">4sBBHI16s16s16s")
 _MAGIC = b"TSR1"
 ENVELOPE_SIZE = _LAYOUT.size
+MAX_MEMBERS = 2**16 - 1
 
 
 class Kind(enum.IntEnum):
@@ -98,9 +100,15 @@ class Envelope(NamedTuple):
     peer: bytes = BROKER
     credit: int = 0
     owner: bytes = NO_OWNER
+    account: bytes = NO_ACCOUNT
+    members: int = 0
 
     def encode(self) -> bytes:
-        return _LAYOUT.pack(_MAGIC, self.kind, self.operation, 0, self.credit, self.peer, self.request_id, self.owner)
+        members = 0 if self.account == NO_ACCOUNT else self.members
+        start = _LAYOUT.pack(
+            _MAGIC, self.kind, self.operation, members, self.credit, self.peer, self.request_id, self.owner
+        )
+        return start if self.account == NO_ACCOUNT else start + self.account
 
     def reply(self) -> Envelope:
         """The envelope of the answer to this request, back to where it came from."""
@@ -109,12 +117,14 @@ class Envelope(NamedTuple):
 
 def decode_envelope(frame: Union[bytes, memoryview]) -> Envelope:
     """Read the first frame of a message; ProtocolError where it is not an envelope of this version."""
-    if len(frame) != ENVELOPE_SIZE:
-        raise ProtocolError(f"an envelope has {ENVELOPE_SIZE} bytes, this one {len(frame)}")
-    magic, kind, operation, zero, credit, peer, request_id, owner = _LAYOUT.unpack(frame)
-    if magic != _MAGIC or zero != 0:
+    if len(frame) not in (ENVELOPE_SIZE, ENVELOPE_SIZE + IDENTIFIER_SIZE):
+        raise ProtocolError(f"an envelope has {ENVELOPE_SIZE} bytes, or an account behind them, this one {len(frame)}")
+    magic, kind, operation, members, credit, peer, request_id, owner = _LAYOUT.unpack_from(frame)
+    account = bytes(frame[ENVELOPE_SIZE:])
+    if magic != _MAGIC or account == NO_ACCOUNT or bool(members) != bool(account):
         raise ProtocolError("this is no envelope of this protocol")
     try:
-        return Envelope(Kind(kind), Operation(operation), request_id, peer, credit, owner)
+        named = Kind(kind), Operation(operation)
+        return Envelope(*named, request_id, peer, credit, owner, account or NO_ACCOUNT, members)
     except ValueError as error:
         raise ProtocolError(f"unknown kind or operation in an envelope: {error}") from None

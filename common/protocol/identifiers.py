@@ -13,6 +13,7 @@ LIST_MARK_SIZE = 32
 
 BROKER = bytes(IDENTIFIER_SIZE)  # as the peer of an envelope: the broker itself
 NO_OWNER = bytes(IDENTIFIER_SIZE)
+NO_ACCOUNT = bytes(IDENTIFIER_SIZE)
 
 _SHOWN_KEY = 16  # hexadecimal digits
 
@@ -20,6 +21,14 @@ _SHOWN_KEY = 16  # hexadecimal digits
 def device_id(public_key: bytes) -> bytes:
     """The 16-byte id of the device with this CURVE public key (32 bytes, raw)."""
     return hashlib.sha256(b"tessera/v1/device" + public_key).digest()[:IDENTIFIER_SIZE]
+
+
+def account_id(public_key: bytes, device: bytes) -> bytes:
+    """As whom a device (by its id) counts what a client (by its CURVE public key, 32 bytes) has stored there.
+
+    One for each device, and none says whose it is to who does not know the key.
+    """
+    return hashlib.sha256(b"tessera/v1/account" + public_key + device).digest()[:IDENTIFIER_SIZE]
 
 
 def shown_key(public_key: Union[bytes, str]) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, LIST_MARK_SIZE, OBJECT_ID_SIZE, owner_id
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 HIGH_WATER_MARK = 16  # messages that a connection holds for its peer, so requests that one client has under way
 MAX_SHARES = 64  # the largest n; a share's index is below it
 MAX_BATCH = 64  # shares, blocks or descriptions in one message, so that its header stays under 4 KiB
@@ -26,6 +26,7 @@ MAX_GRANTS = 16  # other owners that may read one encoding
 MAX_APPROVERS = 8  # of one owner
 MAX_EMPTIED = 500  # deletions in one EMPTY
 MAX_EMPTIED_PARTS = 1000  # EMPTYs that are approved together
+MAX_OVER = 16  # accounts named in one REPORT
 TOMBSTONE_LIFETIME = 2 * 365 * 24 * 3600  # seconds that a device may be away and still learn of a deletion
 
 ListMark = Annotated[bytes, msgspec.Meta(min_length=LIST_MARK_SIZE, max_length=LIST_MARK_SIZE)]
@@ -530,6 +531,7 @@ class Report(Message):
     free_bytes: Count
     shares: Count = 0  # held, sound or not
     held_for: Seconds = 0  # until all that was deleted or replaced here is held no more
+    over: Annotated[list[Identifier], msgspec.Meta(max_length=MAX_OVER)] = []  # accounts that wanted more than theirs
 
 
 class Withdraw(Message):

@@ -46,9 +46,7 @@ FLOOR = 8.0
 PATIENCE = 4.0  # seconds until a program that a broker keeps waiting is interrupted
 STOPPED = -1
 _KEPT = 6  # images
-# In one cluster: hostile clients open shares without end, each may have half of the room that is left under way for a
-# quarter of an hour, and there are eight of them.
-_TOGETHER = 100
+_TOGETHER = 500  # in one cluster, before a new one
 _ALONE = 3  # rounds without lies
 _SETTINGS = {"TESSERA_REPAIR_AFTER": "1s", "TESSERA_MEMORY": f"{BROKER_MOST >> 20}M"}
 # Breaks of the protocol: with three within a minute a device is not heard for a minute, and lies no more.

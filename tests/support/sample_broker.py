@@ -215,8 +215,10 @@ class SamplePeer:
     def announce(self, shares: Iterable[AnnouncedShare] = (), *, complete: bool = True) -> Code:
         return code(self.ask(Operation.ANNOUNCE, Announce(complete), pack(list(shares))))
 
-    def report(self, used: int = 0, free: int = ROOM, shares: int = 0, held_for: int = 0) -> Code:
-        return code(self.ask(Operation.REPORT, Report(used, free, shares, held_for)))
+    def report(
+        self, used: int = 0, free: int = ROOM, shares: int = 0, held_for: int = 0, over: Iterable[bytes] = ()
+    ) -> Code:
+        return code(self.ask(Operation.REPORT, Report(used, free, shares, held_for, list(over))))
 
     def locate(self, *object_ids: bytes) -> tuple[Holdings, list[EncodingAt]]:
         messages = self.ask(Operation.LOCATE, Locate(), pack(list(object_ids)))

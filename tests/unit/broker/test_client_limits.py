@@ -8,22 +8,21 @@ import pytest
 
 from broker import vault_origins
 from broker.credit import CREDIT, REQUESTS, SESSIONS
-from broker.overruns import MEMORY, ROOM, VAULTS
+from broker.overruns import MEMORY, VAULTS, room_on
 from broker.overruns import REQUESTS as REQUEST_LIMIT
-from broker.reservations import IDLE_AFTER, MAX_PLACES
 from broker.rights import Standing
 from broker.vault_origins import MAX_VAULTS, VaultOrigins
-from common.protocol.codec import MAX_PAYLOAD, pack
+from common.protocol.codec import MAX_PAYLOAD, pack, pack_header
 from common.protocol.device_messages import Open, ShareName
-from common.protocol.envelope import Operation
+from common.protocol.envelope import Envelope, Kind, Operation
+from common.protocol.identifiers import NO_ACCOUNT, account_id
 from common.protocol.messages import (
     MAX_GRANTS,
-    Acknowledged,
     AnnouncedShare,
-    Answer,
     Code,
     Empty,
     GrantedTo,
+    Message,
     Places,
     ToldTombstone,
 )
@@ -77,76 +76,60 @@ def share(number: int, index: int, owner: bytes, grants: int = 0) -> AnnouncedSh
     return AnnouncedShare(encoding(number), index, number.to_bytes(32, "big"), owner, 2, 3, 100, grants=granted)
 
 
-# --- places and room
+# --- room, which devices share between the accounts that brokers name
 
 
-def test_two_made_up_vaults_leave_most_of_the_512_places_of_five_devices() -> None:
-    cluster = Cluster()
-    for number in (2, 3):
-        client = cluster.as_vault(number)
-        for device in cluster.devices:
-            for each in range(256):
-                opened(client, device, 1000 * number + each)
-    for device in cluster.devices:
-        assert opened(cluster.hostile, device, 9999) is Code.BUSY
-        assert opened(cluster.honest, device, 9999) is Code.GRANTED
-        taken = cluster.queries.storing._reservations._open[cluster.hostile.public_key, device.device]
-        assert len(taken) == MAX_PLACES == 512 // 4
-    assert cluster.limits_of(cluster.hostile) == [ROOM]
+def envelope_of(client: SamplePeer, device: SamplePeer, operation: Operation, header: Message) -> Envelope:
+    (request,) = requests(client.ask(operation, header, device=device.device))
+    device.reply(request)
+    return request.envelope
+
+
+def opening(number: int) -> Open:
+    return Open(encoding(number), 0, 2, 3, MIB, MIB)
+
+
+def test_made_up_vaults_of_one_client_have_one_account_at_each_device() -> None:
+    cluster = Cluster(2)
+    one, other = cluster.devices
+    accounts = {
+        envelope_of(cluster.as_vault(number), one, Operation.OPEN, opening(number)).account for number in range(2, 8)
+    }
+    assert accounts == {account_id(cluster.hostile.public_key, one.device)}
+    assert envelope_of(cluster.hostile, other, Operation.OPEN, opening(2)).account not in accounts
+    asked = envelope_of(cluster.honest, one, Operation.OPEN, opening(1))
+    assert asked.account == account_id(cluster.honest.public_key, one.device)
+    assert asked.members == 2, "clients on the list"
+
+
+def test_what_several_clients_store_for_one_vault_counts_for_who_brought_it() -> None:
+    cluster = Cluster(1)
+    (device,) = cluster.devices
+    envelope_of(cluster.honest, device, Operation.OPEN, opening(1))
+    phone = cluster.client(vault(1))
+    for operation, header in ((Operation.OPEN, opening(2)), (Operation.PROGRESS, ShareName(encoding(1), 0))):
+        asked = envelope_of(phone, device, operation, header)
+        assert asked.account == account_id(cluster.honest.public_key, device.device)
+    assert envelope_of(phone, device, Operation.ABANDON, ShareName(encoding(1), 0)).account == NO_ACCOUNT
+
+
+def test_an_account_that_a_client_names_itself_reaches_no_device() -> None:
+    cluster = Cluster(1)
+    (device,) = cluster.devices
+    peer = cluster.hostile
+    claimed = account_id(cluster.honest.public_key, device.device)
+    made = Envelope(Kind.REQUEST, Operation.OPEN, encoding(77), device.device, account=claimed, members=9)
+    (passed,) = requests(peer.send(made.encode(), pack_header(opening(5))))
+    assert passed.envelope.account == account_id(peer.public_key, device.device)
+
+
+def test_whom_a_device_says_to_be_over_its_part_is_named_with_that_device() -> None:
+    cluster = Cluster(1)
+    (device,) = cluster.devices
+    made_up = account_id(b"x" * 32, device.device)
+    device.report(0, FREE, over=[account_id(cluster.hostile.public_key, device.device), made_up])
+    assert cluster.limits_of(cluster.hostile) == [room_on("device-0")]
     assert cluster.limits_of(cluster.honest) == []
-
-
-def test_36_made_up_openings_leave_half_of_the_room_of_each_device() -> None:
-    cluster = Cluster(6)
-    for device in cluster.devices:
-        took = 0
-        for number in range(2, 8):
-            for size in (FREE, FREE // 2, FREE // 4):
-                if opened(cluster.as_vault(number), device, 100 * number + size // MIB, size) is Code.GRANTED:
-                    took += size
-        assert took == FREE // 2
-        assert opened(cluster.honest, device, 1, FREE // 4) is Code.GRANTED
-
-
-def test_a_client_that_is_alone_in_the_cluster_may_take_all_the_room() -> None:
-    broker = SampleBroker()
-    device, client = broker.worker("nas"), broker.client()
-    device.report(0, FREE)
-    assert opened(client, device, 1, FREE) is Code.GRANTED
-
-
-def test_what_is_stored_given_up_or_left_alone_holds_no_place() -> None:
-    cluster = Cluster(1)
-    (device,) = cluster.devices
-    client, owner = cluster.hostile, vault(2).owner_id()
-    for number in range(3):
-        assert opened(client, device, number, FREE // 6) is Code.GRANTED
-    assert opened(client, device, 9, FREE // 6) is Code.BUSY
-    device.announce([share(0, 0, owner)])
-    assert opened(client, device, 9, FREE // 6) is Code.GRANTED
-    client.ask(Operation.ABANDON, ShareName(encoding(1), 0), device=device.device)
-    assert opened(client, device, 10, FREE // 6) is Code.GRANTED
-    assert opened(client, device, 11, FREE // 6) is Code.BUSY
-    cluster.now += IDLE_AFTER + 1
-    device.report(0, FREE)
-    cluster.tick()
-    assert opened(client, device, 11, FREE // 6) is Code.GRANTED
-
-
-def test_what_its_device_refuses_takes_no_room() -> None:
-    cluster = Cluster(1)
-    (device,) = cluster.devices
-    opening = Open(encoding(1), 0, 2, 3, MIB, FREE // 2)
-    (request,) = requests(cluster.hostile.ask(Operation.OPEN, opening, device=device.device))
-    assert opened(cluster.hostile, device, 2, FREE // 2) is Code.BUSY
-    device.reply(request, Acknowledged(Answer(Code.NO_ROOM)))
-    assert opened(cluster.hostile, device, 2, FREE // 2) is Code.GRANTED
-
-
-def test_a_share_that_is_opened_again_counts_once() -> None:
-    cluster = Cluster(1)
-    for _ in range(3):
-        assert opened(cluster.hostile, cluster.devices[0], 1, FREE // 2) is Code.GRANTED
 
 
 # --- requests

@@ -329,7 +329,7 @@ def test_a_reason_given_alone_is_given_in_full(worker: Worker) -> None:
 
 
 def test_more_shares_than_can_be_open_at_once_are_asked_to_wait_as_a_whole(worker: Worker) -> None:
-    for number in range(256 - 2):
+    for number in range(512 - 2):
         assert worker.ask(Operation.OPEN, small(str(number)).opening(SHARE)) is Code.GRANTED
     new = [whole(small(f"new {number}")) for number in range(3)]
     assert worker.ask(*store_whole(*new)) is Code.BUSY

@@ -16,14 +16,14 @@ from tests.support.faulty_disk import FaultyDisk
 from tests.support.sample_shares import OWNER, Sample, sample, staged_files
 from worker.disk import Disk
 from worker.share_file import FOOTER_SIZE, ShareTrailer, decode_footer, share_header
-from worker.staging import Body, FileBody, MemoryBody, StagedShare
+from worker.staging import Body, FileBody, MemoryBody, Payer, StagedShare
 from worker.store import ShareStore
 
 
 def stage(body: Body, encoding: Sample, share: int) -> StagedShare:
     recipe = encoding.recipe
     header = share_header(recipe.encoding_id, share, recipe.k, recipe.n, recipe.block_size)
-    staged = StagedShare(body, header, OWNER, recipe.share_bytes, 0.0)
+    staged = StagedShare(body, header, OWNER, Payer(OWNER), recipe.share_bytes, 0.0, 0.0)
     staged.begin()
     return staged
 

@@ -32,7 +32,12 @@ def envelopes() -> list[Row]:
     return [
         good("envelope", "as it should be", envelope()),
         good("envelope", "a reply", envelope(kind=2)),
-        row("empty", b"", "an envelope has 60 bytes, this one 0"),
+        good("envelope", "with an account, among two members", envelope(zero=2) + bytes(range(16))),
+        row("members without an account", envelope(zero=2), "no envelope of this protocol"),
+        row("an account among no members", envelope() + bytes(range(16)), "no envelope of this protocol"),
+        row("an account of zeros", envelope(zero=2) + bytes(16), "no envelope of this protocol"),
+        row("an account cut off", envelope(zero=2) + bytes(range(15)), "this one 75"),
+        row("empty", b"", "an envelope has 60 bytes, or an account behind them, this one 0"),
         row("last byte missing", envelope()[:-1], "this one 59"),
         row("one byte behind", envelope() + b"\0", "this one 61"),
         row("another magic", envelope(magic=b"TSR0"), "no envelope of this protocol"),

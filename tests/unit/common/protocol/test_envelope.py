@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ProtocolError
-from common.protocol.envelope import ENVELOPE_SIZE, Envelope, Kind, Operation, decode_envelope
+from common.protocol.envelope import ENVELOPE_SIZE, MAX_MEMBERS, Envelope, Kind, Operation, decode_envelope
+from common.protocol.identifiers import NO_ACCOUNT
 
 identifiers = st.binary(min_size=16, max_size=16)
 envelopes = st.builds(
@@ -18,6 +19,14 @@ envelopes = st.builds(
     identifiers,
     st.integers(0, 2**32 - 1),
     identifiers,
+    account=st.just(NO_ACCOUNT),
+    members=st.just(0),
+)
+accounts = st.builds(
+    lambda envelope, account, members: envelope._replace(account=account, members=members),
+    envelopes,
+    identifiers.filter(lambda account: account != NO_ACCOUNT),
+    st.integers(1, MAX_MEMBERS),
 )
 SAMPLE = Envelope(Kind.REQUEST, Operation.FETCH, b"r" * 16, b"p" * 16, 0x01020304, b"o" * 16)
 SAMPLE_BYTES = b"TSR1\x01\x23\x00\x00\x01\x02\x03\x04" + b"p" * 16 + b"r" * 16 + b"o" * 16
@@ -35,20 +44,20 @@ def test_the_layout_is_the_one_of_the_protocol_page() -> None:
     assert len(SAMPLE_BYTES) == ENVELOPE_SIZE == 60
 
 
-@given(envelopes)
+@given(envelopes | accounts)
 def test_what_is_encoded_is_read_back(envelope: Envelope) -> None:
     assert decode_envelope(envelope.encode()) == envelope
     assert decode_envelope(memoryview(envelope.encode())) == envelope
 
 
-@given(envelopes, identifiers)
+@given(envelopes | accounts, identifiers)
 def test_a_reply_goes_to_where_the_request_came_from_and_carries_no_credit(envelope: Envelope, owner: bytes) -> None:
     reply = envelope._replace(owner=owner).reply()
     assert reply == Envelope(Kind.REPLY, envelope.operation, envelope.request_id, envelope.peer)
-    assert (reply.credit, reply.owner) == (0, bytes(16))
+    assert (reply.credit, reply.owner, reply.account, reply.members) == (0, bytes(16), bytes(16), 0)
 
 
-@given(st.binary(max_size=130).filter(lambda frame: len(frame) != ENVELOPE_SIZE))
+@given(st.binary(max_size=130).filter(lambda frame: len(frame) not in (ENVELOPE_SIZE, ENVELOPE_SIZE + 16)))
 def test_a_frame_of_another_length_is_refused(frame: bytes) -> None:
     with pytest.raises(ProtocolError, match="60 bytes"):
         decode_envelope(frame)
@@ -61,7 +70,7 @@ def test_another_magic_or_version_is_refused(offset: int) -> None:
 
 
 @pytest.mark.parametrize("offset", [6, 7])
-def test_the_reserved_bytes_must_be_zero(offset: int) -> None:
+def test_without_an_account_there_are_no_members(offset: int) -> None:
     with pytest.raises(ProtocolError, match="no envelope of this protocol"):
         decode_envelope(changed(offset, 1))
 
