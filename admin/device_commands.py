@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Coroutine
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 import typer
@@ -78,7 +79,7 @@ def _run(work: Callable[[Link], Coroutine[Any, Any, T]], doing: str) -> T:
             return await work(link)
 
     with Printer(doing) as printer:
-        return run_with_link(linked(printer))
+        return run_with_link(partial(linked, printer))
 
 
 def show(status: Status) -> None:

@@ -106,7 +106,7 @@ def run_reclaim(identity: ClientIdentity, home: Path, passphrase: str, emit: Emi
                 break
             return exit_code
 
-    return run_with_link(opened())
+    return run_with_link(opened)
 
 
 async def reclaim(repository: Repository, seconds: float) -> int:

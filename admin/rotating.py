@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
@@ -73,7 +74,7 @@ class Rotating:
 
     def look(self, leave: Sequence[str]) -> RotationScope:
         """NotEnoughError where too few devices are connected to rotate every image now but those to `leave`."""
-        return run_with_link(self._look(leave))
+        return run_with_link(partial(self._look, leave))
 
     def begin(self, passphrase: str, backup: Path) -> None:
         """Make the new key, with a copy of its key file in `backup`; UsageError where that exists."""
@@ -88,7 +89,7 @@ class Rotating:
         if self._former is None:
             raise TesseraError("there is no rotation to go on with")
         Contacts(self._home, self._key).take_over(self._former)
-        exit_code = run_with_link(self._go_on(self._former, leave))
+        exit_code = run_with_link(partial(self._go_on, self._former, leave))
         if exit_code == 0:
             self._vault.end_rotation()
             self._vault.forget_other_indexes(self._key)

@@ -7,6 +7,7 @@ same, but starting it takes half a second of processor time, and waiting for a d
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from common.errors import NotFoundError
@@ -25,7 +26,7 @@ def alive_devices(home: Path, client_port: int) -> set[str]:
         raise NotFoundError(f"the client of {home} knows no broker at port {client_port}")
     identity = ClientIdentity(load_key_pair(home / "client" / "client.key"), known)
     with ThreadPoolExecutor(1) as thread:  # so that the main thread's signal handlers are not changed
-        return thread.submit(run_with_link, _alive(identity)).result()
+        return thread.submit(run_with_link, partial(_alive, identity)).result()
 
 
 async def _alive(identity: ClientIdentity) -> set[str]:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Callable, Optional, Union
 
@@ -66,7 +67,7 @@ def run_store(
     with closing(Viewer(emit=emit)) as viewer:
         viewer.start()
         run = Run(arguments, found, Trees() if options.snapshot else None)
-        run_with_link(store(identity, find_owner(), viewer, run, options, emit))
+        run_with_link(partial(store, identity, find_owner(), viewer, run, options, emit))
 
 
 async def store(

@@ -363,6 +363,6 @@ async def reached(link: Link) -> AsyncIterator[Link]:
             yield link
 
 
-def run_with_link(work: Coroutine[Any, Any, T]) -> T:
-    """Run a client's coroutine."""
+def run_with_link(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a client's coroutine, which `work` makes."""
     return run_until_interrupted(work)

@@ -16,20 +16,22 @@ from common.process.stopping import END_SIGNALS
 R = TypeVar("R")
 
 
-def run_until_interrupted(work: Coroutine[Any, Any, R]) -> R:
-    """As `asyncio.run`, in a `RunningLoop`.
+def run_until_interrupted(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    """Run what `work` makes as `asyncio.run` does, in a `RunningLoop`.
 
     A signal cancels the task, and KeyboardInterrupt is raised once that has cleaned up; a second one raises at once.
 
     asyncio does so since Python 3.11, for Ctrl-C alone and not where that is ignored. Without, KeyboardInterrupt is
     raised in whatever task is running, and ends the loop before the others clean up.
+
+    The coroutine is made in the loop: one that was made before, and interrupted until it runs, was "never awaited".
     """
     interrupted = False
     task: Optional[asyncio.Task[Any]] = None
 
     def interrupt(_number: int, _frame: Optional[FrameType]) -> None:
         nonlocal interrupted
-        if interrupted or (task is not None and task.done()):
+        if task is not None and (interrupted or task.done()):
             raise KeyboardInterrupt
         interrupted = True
         if task is not None:
@@ -40,9 +42,8 @@ def run_until_interrupted(work: Coroutine[Any, Any, R]) -> R:
         nonlocal task
         task = asyncio.current_task()
         if interrupted:  # while the loop was being made
-            work.close()
             raise asyncio.CancelledError
-        return await work
+        return await work()
 
     try:
         with _asked_by_signals(interrupt):

@@ -56,7 +56,7 @@ def run_with_repository(
         async with open_repository(identity, vault, key, emit) as repository:
             return await work(repository)
 
-    return run_with_link(opened())
+    return run_with_link(opened)
 
 
 class Repository:

@@ -92,5 +92,5 @@ def test_a_changed_program_of_it_deletes_nothing_either(user: User, adding: User
                 assert await refused(link, DELETE, tombstone, device=share.device_id) is Code.NOT_ALLOWED
             assert await refused(link, RETIRE_OWNER, Empty()) is Code.NOT_ALLOWED
 
-    run_with_link(harm())
+    run_with_link(harm)
     assert user.restore(sha256, output=user.folder / "whole").exit_code == 0

@@ -92,7 +92,7 @@ class Client:
             async with Link(self._identity, vault.key.owner_proof(self._identity.key_pair.public)) as link:
                 return await asyncio.wait_for(work(link), 60)
 
-        return run_with_link(whole())
+        return run_with_link(whole)
 
     def store(self, vault: Vault, image: Image, devices: list[bytes]) -> None:
         packed = pack(sign(image.commitment(), vault.key))

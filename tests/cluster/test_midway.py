@@ -396,7 +396,7 @@ async def watch():
             print("answered", flush=True)
             await asyncio.sleep(0.2)
 
-run_with_link(watch())
+run_with_link(watch)
 """
 
 

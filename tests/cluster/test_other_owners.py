@@ -115,7 +115,7 @@ def known_of(victim: User) -> Known:
                 encoding.n,
             )
 
-    return run_with_link(ask())
+    return run_with_link(ask)
 
 
 def as_stranger(machine: User, work: Callable[[Link], Awaitable[T]]) -> T:
@@ -126,7 +126,7 @@ def as_stranger(machine: User, work: Callable[[Link], Awaitable[T]]) -> T:
         async with Link(its, STRANGERS_KEY.owner_proof(its.key_pair.public)) as link:
             return await work(link)
 
-    return run_with_link(run())
+    return run_with_link(run)
 
 
 async def outcome(asked: Awaitable[Any]) -> Any:

@@ -106,7 +106,7 @@ class SoakCluster(LocalCluster):
                 return await list_devices(link)
 
         try:
-            return run_with_link(ask())
+            return run_with_link(ask)
         except TesseraError:
             return []
 

@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -69,7 +70,7 @@ def main() -> None:
                 given, began, before = [str(source)], time.perf_counter(), measured.sent
                 run = Run(given, find_all(given, "stdin"), Trees())
                 identity, owner = client_identity(), OwnVault(vault, key)
-                run_with_link(store(identity, owner, Unseeing(), run, StoreOptions(), ignore))
+                run_with_link(partial(store, identity, owner, Unseeing(), run, StoreOptions(), ignore))
                 puts.append((time.perf_counter() - began, measured.sent - before))
     for what, each in (("look", measured.looks), ("put", puts)):
         seconds, messages = map(statistics.median, zip(*each))

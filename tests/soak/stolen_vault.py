@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Optional
 
 from msgspec.structs import replace
@@ -285,7 +286,7 @@ class Robbed:
         port = self._cluster.base_port
         broker = BrokerAddress(HOST, port, port + 1, broker_key(self._cluster))
         thief = Thief(ClientIdentity(pair, [broker]), key, self._drawn)
-        run_with_link(thief.rob(steps))
+        run_with_link(partial(thief.rob, steps))
         name = f"{Standing.ADMIN.value} {pair.public.hex()[:12]}"
         environment = self._cluster.broker_environment(1)
         ended = self._cluster.run("broker", "revoke", name, environment=environment, timeout=60)

@@ -236,7 +236,7 @@ def over_link(
         async with Link(identity or broker.identity, PROOF) as link:
             return await asyncio.wait_for(work(link), PATIENCE)
 
-    return run_with_link(whole())
+    return run_with_link(whole)
 
 
 # It is the same to the link what is asked.

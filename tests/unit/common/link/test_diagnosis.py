@@ -84,7 +84,7 @@ def told_to_client(broker: BrokerAddress) -> str:
             raise AssertionError("it has a session")
 
     with pytest.raises(UnreachableError) as caught:
-        run_with_link(connect())
+        run_with_link(connect)
     return str(caught.value)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -171,7 +172,7 @@ def test_closing_the_link_ends_what_still_waits(broker: SmallBroker) -> None:
         with pytest.raises(UnreachableError, match="closed"):
             await left[0]
 
-    run_with_link(whole())
+    run_with_link(whole)
 
 
 def test_a_link_that_was_closed_does_nothing_more(broker: SmallBroker) -> None:
@@ -190,7 +191,7 @@ def test_a_link_that_was_closed_does_nothing_more(broker: SmallBroker) -> None:
         with pytest.raises(UnreachableError, match="closed"):
             await ask(link)
 
-    run_with_link(whole())
+    run_with_link(whole)
     assert faults == []
 
 
@@ -318,7 +319,7 @@ def test_where_no_broker_comes_back_all_ends_with_why(monkeypatch: pytest.Monkey
         raise lost_shares
 
     with pytest.raises(UnreachableError, match="no broker was reached"):
-        run_with_link(_over_reached(broker, work))
+        run_with_link(partial(_over_reached, broker, work))
 
 
 async def _over_reached(broker: SmallBroker, work: Callable[[Link], Awaitable[None]]) -> None:

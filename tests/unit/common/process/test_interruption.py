@@ -30,7 +30,7 @@ async def waiting(depth):
         print("tidied", depth, flush=True)
 end_as_interrupted()
 try:
-    run_until_interrupted(waiting(3))
+    run_until_interrupted(lambda: waiting(3))
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -101,11 +101,11 @@ async def work():
     os.kill(os.getpid(), signal.SIGINT)
     await asyncio.sleep(0.1)
     return "done"
-print(run_until_interrupted(work()))
+print(run_until_interrupted(work))
 async def cancelled():
     raise asyncio.CancelledError
 try:
-    run_until_interrupted(cancelled())
+    run_until_interrupted(cancelled)
 except asyncio.CancelledError:
     print("cancelled")
 """
@@ -116,19 +116,27 @@ except asyncio.CancelledError:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal to send to a process")
-def test_interrupted_while_the_loop_is_being_made_it_ends_so_without_a_word() -> None:
-    script = """
-import asyncio, os, signal, sys
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("before", ["the handlers are set", "the loop is made"])
+def test_interrupted_before_it_runs_it_ends_so_without_a_word(before: str, times: int) -> None:
+    script = f"""
+import contextlib, os, signal, sys
 from common.process import interruption
+def interrupt():
+    for _ in range({times}):
+        os.kill(os.getpid(), signal.SIGINT)
 class Loop(interruption.RunningLoop):
     def __init__(self):
-        os.kill(os.getpid(), signal.SIGINT)
+        if "{before}" == "the loop is made":
+            interrupt()
         super().__init__()
 interruption.RunningLoop = Loop
+if "{before}" == "the handlers are set":
+    interruption._asked_by_signals = lambda handler: interrupt()
 async def work():
     print("begun")
 try:
-    interruption.run_until_interrupted(work())
+    interruption.run_until_interrupted(work)
 except KeyboardInterrupt:
     sys.exit(130)
 """

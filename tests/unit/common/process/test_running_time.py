@@ -70,7 +70,7 @@ async def wait_for_an_answer():
     else:
         print("answered", flush=True)
 
-run_until_interrupted(wait_for_an_answer())
+run_until_interrupted(wait_for_an_answer)
 """
 
 
@@ -127,5 +127,5 @@ def test_an_event_loop_of_ours_ends_what_is_left_as_asyncios_own_does() -> None:
         assert not task.done()
         return 7
 
-    assert run_until_interrupted(work()) == 7
+    assert run_until_interrupted(work) == 7
     assert ended == ["tidied up"]
