@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
 from common.coding.slicing import Slicing
 from common.errors import IntegrityError, NotEnoughError, UnreachableError
+from common.files import sync_file
 from common.protocol.codec import unpack_header
 from common.protocol.device_messages import Append
 from common.protocol.envelope import Operation
@@ -130,23 +131,31 @@ def test_a_journal_that_cannot_be_kept_is_removed_and_the_put_goes_on(
 def test_where_a_journal_cannot_be_kept_or_removed_the_put_begins_anew_without_it(
     method: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Left behind, it would tell less than what had been sealed: so nothing more is, under its key."""
-    machine = Machine(tmp_path)
-    holder = journal_module if method == "sync_file" else journal_module.Journal
-    original: Callable[..., None] = getattr(holder, method)
-    left = calls
+    """Left behind, it would tell less than what had been sealed: so nothing more is, under its key.
 
-    def refuse_soon(*arguments: object) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
+    An fsync does for all rows that are written by then: it is refused by their number, since how many there are varies.
+    """
+    machine = Machine(tmp_path)
+    write = journal_module.Journal.write
+    rows = 0
+
+    def write_some(journal: journal_module.Journal, chunk: Any) -> None:
+        nonlocal rows
+        rows += 1
+        if method == "write" and rows > calls:
             raise OSError(30, "Read-only file system")
-        original(*arguments)
+        write(journal, chunk)
+
+    def sync_some(descriptor: int) -> None:
+        if method == "sync_file" and rows > calls:
+            raise OSError(30, "Read-only file system")
+        sync_file(descriptor)
 
     def refuse(*_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(holder, method, refuse_soon)
+    monkeypatch.setattr(journal_module.Journal, "write", write_some)
+    monkeypatch.setattr(journal_module, "sync_file", sync_some)
     monkeypatch.setattr(journal_module.Journal, "remove", refuse)
     assert not machine.stored().degraded
     told = capsys.readouterr().err
