@@ -22,7 +22,7 @@ from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.device_messages import Store, WholeShare
 from common.protocol.messages import MAX_BATCH, Answer, Code
 from common.protocol.operations import STORE
-from common.vault.mapping import MAX_THUMBNAIL
+from common.vault.mapping import MAX_THUMBNAIL, SNAPSHOT, TREE
 from common.vault.stamp import Stamp
 from producer.distribution import withdraw_shares
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image, conclude_all
@@ -69,7 +69,8 @@ async def store_batch(target: Target, threads: Threads, sources: Sequence[Source
     started = time.monotonic()
     outcomes: list[Outcome] = []
     images = await _read(threads, sources, outcomes)
-    known = await target.stored_encodings(list({image.sha256 for image in images}))
+    asked = {image.sha256 for image in images if image.source.kind != SNAPSHOT}  # no two snapshots are alike
+    known = await target.stored_encodings(list(asked))
     fresh: dict[bytes, _Image] = {}
     twins: list[_Image] = []
     for image in images:
@@ -314,7 +315,8 @@ def _conclude(target: Target, image: _Image, started: float) -> Outcome:
         needed = target.needed(code.k, code.n)
         error = too_few(source.shown, len(image.held), needed, image.refused, code.k)
         return FailedImage(source.shown, error)
-    target.owner.keep_mapping(conclusion.sealed, encoding.encoding_id)
+    content = source.content if source.kind in (SNAPSHOT, TREE) else None
+    target.owner.keep_mapping(conclusion.sealed, encoding.encoding_id, content)
     target.owner.remember(image.stamp, image.sha256)
     size = len(image.content)
     target.emit(BytesDone(size))

@@ -75,8 +75,8 @@ class Owner:
     def remember(self, stamp: Optional[Stamp], sha256: bytes) -> None:
         """A file with this stamp is stored."""
 
-    def keep_mapping(self, sealed: SealedMapping, encoding_id: bytes) -> None:
-        """An image with this mapping is stored."""
+    def keep_mapping(self, sealed: SealedMapping, encoding_id: bytes, content: Optional[bytes] = None) -> None:
+        """An image with this mapping is stored; `content`: of a snapshot or tree."""
 
     def marks_kept(self, encoding: EncodingAt) -> bool:
         """Whether it is known that no prune deletes this, as what was first stored without a snapshot."""
@@ -161,8 +161,8 @@ class OwnVault(Owner):
         if stamp is not None:
             self._seen.add(stamp, sha256)
 
-    def keep_mapping(self, sealed: SealedMapping, encoding_id: bytes) -> None:
-        self._index.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)
+    def keep_mapping(self, sealed: SealedMapping, encoding_id: bytes, content: Optional[bytes] = None) -> None:
+        self._index.keep_mapping(sealed.object_id, encoding_id, sealed.mapping, content)
 
     def marks_kept(self, encoding: EncodingAt) -> bool:
         mapping = self._index.mapping(encoding.object_id, encoding.encoding_id)

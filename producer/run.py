@@ -98,7 +98,8 @@ async def store(
                 emit(outcome)
             for failed in run.untouched():
                 emit(failed)
-            await record(target, threads, run, taken_at)
+            # While the snapshot is on its way this machine remembers what it stored.
+            await asyncio.gather(record(target, threads, run, taken_at), threads.run(owner.save, emit))
         finally:
             threads.close()
             owner.save(emit)
@@ -180,9 +181,8 @@ class Run:
         """Take what came of a source; None where that is nothing to tell, as of a tree."""
         if not isinstance(outcome, SkippedFile) and source.kind is None:
             self._touched.add(source.argument)
-        if self.trees is not None:
-            self.trees.settle(source, outcome)
-        return outcome if source.kind is None or isinstance(outcome, FailedImage) else None
+        matters = self.trees is None or self.trees.settle(source, outcome)
+        return outcome if matters and (source.kind is None or isinstance(outcome, FailedImage)) else None
 
     def untouched(self) -> Iterator[FailedImage]:
         """The arguments of which nothing was stored, neither by themselves nor by another that has the same in it."""

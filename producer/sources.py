@@ -54,7 +54,7 @@ class Source:
     content: Optional[bytes] = None  # of what is in memory: a tree, or a snapshot
     kind: Kind = None
     argument: int = 0  # which one it was found by
-    folder: Optional[int] = None  # that it is in; None where no snapshot is taken, or it has no name in one
+    folder: Optional[int] = None  # that it is in, or is the tree of; None where no snapshot has a name for it
     entry: Optional[Entry] = None  # without size and content
 
     @property

@@ -1,23 +1,25 @@
-"""The trees of one run, put together from below: a folder's once all that is in it is stored. Pure.
+"""The trees of one run, put together from below: a folder's once all files in it are settled. Pure.
 
-What a tree names is always stored before it: a file that failed is not in its folder's tree, and a folder's tree is
-stored before that of the folder above. The root's is the last, and the snapshot names it.
+A file that failed is in no tree. A tree is known by its SHA-256 before it is stored: so those above that wait for
+nothing else are made at once, and all of them are stored together. Where one cannot be stored, those above are made
+anew without it. The snapshot names the root's, once all are stored.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Optional, Union
+from dataclasses import dataclass, field
+from typing import Optional, Union
 
 import msgspec
 
 from common.errors import TesseraError
 from common.protocol.identifiers import DIGEST_SIZE
 from common.vault.mapping import TREE
-from common.vault.tree import KEPT, Entry, EntryType, encode_tree
+from common.vault.tree import KEPT, Entry, encode_tree
 from producer.events import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage
 from producer.sources import ROOT, FolderFound, FolderListed, LinkFound, Source
 
@@ -27,20 +29,20 @@ _NS = 1_000_000_000
 
 @dataclass
 class _Folder:
-    """A folder whose tree is not stored yet."""
+    """A folder whose tree, or one below it, is not stored yet."""
 
-    found: Optional[FolderFound]  # None of the root
+    found: Optional[FolderFound] = None  # None of the root
+    above: Optional[_Folder] = None
     entries: list[Entry] = field(default_factory=list)
-    awaited: int = 0  # files and folders in it that are not settled
+    awaited: int = 0  # files in it that are not settled, folders in it without a tree, its own tree that does not hold
     listed: bool = False
+    tree: Optional[Source] = None  # that holds, be it stored or not
+    is_stored: bool = False
+    is_left_out: bool = False  # its tree could not be stored
 
-
-class _Place(NamedTuple):
-    """Where a folder is; nowhere, for the root."""
-
-    name: str = "snapshot"
-    parent: Optional[int] = None
-    entry: Optional[Entry] = None
+    @property
+    def number(self) -> int:
+        return ROOT if self.found is None else self.found.number
 
 
 class Trees:
@@ -52,7 +54,7 @@ class Trees:
         self.found: set[bytes] = set()  # SHA-256 of what was stored already, by an earlier run or another machine
         self._stored = bytearray()  # SHA-256 of what this run stored itself, one behind the other
         self.degraded = False  # whether a tree has fewer shares than it should
-        self._folders = {ROOT: _Folder(None)}
+        self._folders = {ROOT: _Folder()}
         self._whole: deque[Source] = deque()
 
     # --- what is found
@@ -61,11 +63,13 @@ class Trees:
         if isinstance(found, LinkFound):
             self._folders[found.folder].entries.append(found.entry)
         elif isinstance(found, FolderFound):
-            self._folders[found.parent].awaited += 1
-            self._folders[found.number] = _Folder(found)
+            above = self._folders[found.parent]
+            above.awaited += 1
+            self._folders[found.number] = _Folder(found, above)
         else:
-            self._folders[found.number].listed = True
-            self._conclude(found.number)
+            folder = self._folders[found.number]
+            folder.listed = True
+            self._conclude(folder)
 
     def expect(self, source: Source) -> None:
         """A source was found; what comes of it is told by `settle`."""
@@ -74,19 +78,22 @@ class Trees:
 
     # --- what came of it
 
-    def settle(self, source: Source, outcome: Outcome) -> None:
-        """Take what came of a source that was found, or of a tree that was `next`."""
+    def settle(self, source: Source, outcome: Outcome) -> bool:
+        """Take what came of a source that was found, or of a tree that was `next`.
+
+        False where that does not matter, as of a tree that does not hold any more.
+        """
+        folder = None if source.folder is None else self._folders[source.folder]
+        if folder is not None and source.kind == TREE:
+            return self._settle_tree(folder, source, outcome)
         self._count(source, outcome)
-        if source.folder is None:
-            if isinstance(outcome, StoredImage) and source.kind == TREE:
-                self.root = outcome.sha256
-            return
-        folder = self._folders[source.folder]
-        folder.awaited -= 1
-        entry = _settled(source, outcome)
-        if entry is not None:
-            folder.entries.append(entry)
-        self._conclude(source.folder)
+        if folder is not None:
+            entry = _settled(source, outcome)
+            if entry is not None:
+                folder.entries.append(entry)
+            folder.awaited -= 1
+            self._conclude(folder)
+        return True
 
     def next(self) -> Optional[Source]:
         """A tree that is to be stored now; None where none is."""
@@ -107,30 +114,77 @@ class Trees:
         elif isinstance(outcome, SkippedFile):
             self.skipped += 1
         elif source.kind == TREE:
-            self.folders += source.folder is not None
+            self.folders += source.folder != ROOT
             self.degraded = self.degraded or outcome.degraded
         elif source.folder is not None:
             self.files += 1
             self.size += outcome.size
 
-    def _conclude(self, number: int) -> None:
-        folder = self._folders[number]
-        if not folder.listed or folder.awaited:
-            return
-        del self._folders[number]
-        if folder.found is None and not any(entry.type in KEPT for entry in folder.entries):
-            return  # no path was given, or nothing of one could be stored
-        shown, place = "the snapshot", _Place()
-        if folder.found is not None:
-            found = folder.found
-            shown, place = found.shown, _Place(os.fsdecode(found.entry.name), found.parent, found.entry)
-        source = Source(None, shown, place.name, kind=TREE, folder=place.parent, entry=place.entry)
+    # --- trees
+
+    def _conclude(self, folder: Optional[_Folder]) -> None:
+        """Make the tree of a folder in which all is settled, and of those above that waited for nothing else."""
+        while folder is not None and folder.listed and not folder.awaited and not folder.is_left_out:
+            above = folder.above
+            if above is None and not any(entry.type in KEPT for entry in folder.entries):
+                return  # no path was given, or nothing of one could be stored
+            self._make(folder)
+            if above is not None:
+                above.awaited -= 1
+            folder = above
+
+    def _make(self, folder: _Folder) -> None:
+        shown, name, found = "the snapshot", "snapshot", folder.found
+        if found is not None:
+            shown, name = found.shown, os.fsdecode(found.entry.name)
         try:
             content = encode_tree(folder.entries)
-        except TesseraError as error:
-            self.settle(source, FailedImage(shown, error))
+        except TesseraError:
+            self.failed += 1
+            folder.is_left_out = True
+            del self._folders[folder.number]
+            return
+        folder.tree = Source(None, shown, name, len(content), content=content, kind=TREE, folder=folder.number)
+        self._whole.append(folder.tree)
+        if found is not None and folder.above is not None:
+            sha256 = hashlib.sha256(content).digest()
+            folder.above.entries.append(msgspec.structs.replace(found.entry, content=sha256))
+
+    def _settle_tree(self, folder: _Folder, tree: Source, outcome: Outcome) -> bool:
+        if folder.tree is not tree:
+            folder.awaited -= 1
+            self._conclude(folder)
+            return False
+        self._count(tree, outcome)
+        del self._folders[folder.number]
+        if isinstance(outcome, StoredImage):
+            folder.is_stored = True
+            if folder.above is None:
+                self.root = outcome.sha256
         else:
-            self._whole.append(replace(source, content=content, size=len(content)))
+            folder.tree, folder.is_left_out = None, True
+            self._unmake_above(folder)
+            self._conclude(folder.above)
+        return True
+
+    def _unmake_above(self, folder: _Folder) -> None:
+        """Have no tree that names this folder's: those above are made anew, once what came of them is known."""
+        below, above = folder, folder.above
+        while above is not None and below.found is not None:
+            name = below.found.entry.name
+            above.entries = [entry for entry in above.entries if entry.name != name]
+            above.awaited += below is not folder
+            if above.tree is None:
+                return  # it is not made yet, or left out
+            above.tree = None
+            if above.is_stored:
+                above.is_stored = False
+                self._folders[above.number] = above
+                self.folders -= above.above is not None
+            else:
+                above.awaited += 1
+            below, above = above, above.above
+        self.root = None
 
 
 def _settled(source: Source, outcome: Outcome) -> Optional[Entry]:
@@ -139,8 +193,6 @@ def _settled(source: Source, outcome: Outcome) -> Optional[Entry]:
     if entry is None:
         return None
     if isinstance(outcome, StoredImage):
-        if entry.type is EntryType.FOLDER:
-            return msgspec.structs.replace(entry, content=outcome.sha256)
         modified, nanoseconds = divmod(_modified(entry.modified_ns, outcome), _NS)
         return msgspec.structs.replace(
             entry, modified=modified, nanoseconds=nanoseconds, size=outcome.size, content=outcome.sha256

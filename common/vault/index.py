@@ -217,9 +217,20 @@ class VaultIndex:
 
     # --- mappings
 
-    def keep_mapping(self, object_id: bytes, encoding_id: bytes, sealed: bytes) -> None:
-        """Keep a sealed mapping, not fsynced: the devices have it durably. Warns once where the disk refuses."""
-        self._write(lambda database: self._insert_mappings(database, [MappingRow(object_id, encoding_id, sealed)]))
+    def keep_mapping(
+        self, object_id: bytes, encoding_id: bytes, sealed: bytes, content: Optional[bytes] = None
+    ) -> None:
+        """Keep a sealed mapping, not fsynced: the devices have it durably. Warns once where the disk refuses.
+
+        `content`: of a snapshot or tree, to be kept as by `keep_content`.
+        """
+
+        def insert(database: sqlite3.Connection) -> None:
+            self._insert_mappings(database, [MappingRow(object_id, encoding_id, sealed)])
+            if content is not None:
+                self._insert_content(database, object_id, content)
+
+        self._write(insert)
 
     def _insert_mappings(self, database: sqlite3.Connection, rows: Iterable[MappingRow]) -> None:
         named = [(self._mapping_name(row.object_id, row.encoding_id), row) for row in rows]
@@ -478,15 +489,13 @@ class VaultIndex:
 
     def keep_content(self, object_id: bytes, content: bytes) -> None:
         """Keep what was read of an object for as long as it is there, unless it is large."""
-        if len(content) > _MOST_CONTENT:
-            return
+        self._write(lambda database: self._insert_content(database, object_id, content))
 
-        def insert(database: sqlite3.Connection) -> None:
+    def _insert_content(self, database: sqlite3.Connection, object_id: bytes, content: bytes) -> None:
+        if len(content) <= _MOST_CONTENT:
             name = self._sealer.name(_OBJECT, object_id)
             sealed = self._sealer.seal(_CONTENT, name, content)
             database.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (name, sealed))
-
-        self._write(insert)
 
     def knows_paths(self, snapshots: Iterable[bytes]) -> bool:
         """Whether `paths` of all rows are those of these snapshots, given by SHA-256."""

@@ -91,6 +91,11 @@ class Machine:
         assert failed == []
         return found
 
+    def named(self, root: bytes) -> set[bytes]:
+        """The paths in a snapshot with this root."""
+        listing = run(SnapshotReader(self._repository()).listing(root))
+        return {b"/".join(each.path) for each in listing.entries}
+
     def restore(self, wanted: str, folder: Path, below: Sequence[bytes] = (), *, force: bool = False) -> list[Any]:
         """Restore a snapshot; what was told."""
         self.told = []
@@ -325,11 +330,30 @@ def test_what_is_there_already_costs_no_traffic(here: Path) -> None:
     machine.put("in")
     machine.restore("latest", here / "o")
     (here / "o/in/b").unlink()
-    asked = sum(device.asked[Operation.FETCH] for device in machine.cluster.devices)
+    asked = fetched(machine)
     machine.restore("latest", here / "o")
-    # Of one file k shares; the snapshot and its two trees are kept here.
-    assert sum(device.asked[Operation.FETCH] for device in machine.cluster.devices) - asked == 2
+    assert fetched(machine) - asked == 2  # of one file k shares
     assert described(here / "o/in") == described(here / "in")
+
+
+def fetched(machine: Machine) -> int:
+    """Questions to devices for blocks, so far."""
+    return sum(device.asked[Operation.FETCH] for device in machine.cluster.devices)
+
+
+def test_a_snapshot_and_its_trees_are_known_where_they_were_stored_or_read(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/sub/a", b"content")
+    machine.put("in")
+    other = Machine(here / "other", machine.cluster)
+    for reader, asked in ((machine, 0), (other, 4 * 2), (other, 0)):  # k shares of the snapshot and three trees
+        before = fetched(machine)
+        (kept,) = reader.snapshots()
+        assert reader.named(kept.snapshot.root) == {b"in", b"in/sub", b"in/sub/a"}
+        assert fetched(machine) - before == asked
+    machine.forget(kept.sha256)
+    assert machine.prune() == 0
+    assert machine.snapshots() == []
 
 
 def listed(machine: Machine, capsys: pytest.CaptureFixture[str], **options: Any) -> list[dict[str, Any]]:
@@ -608,11 +632,12 @@ def test_the_rest_of_a_snapshot_whose_put_was_killed_is_told_with_how_it_is_dele
     (encoding,) = [each for each in machine.cluster.encodings() if each.object_id == rest]
     for device in machine.cluster.devices[1:]:
         device.lose(*[key for key in device.shares if key[0] == encoding.encoding_id])
+    other = Machine(here / "other home", machine.cluster)  # this one knows what it stored
     with pytest.raises(NotEnoughError, match="nothing was deleted") as told:
-        machine.prune()
+        other.prune()
     assert f"delete it: python admin/admin.py delete --hash {recorded.sha256.hex()}" in (told.value.advice or "")
-    machine.forget(recorded.sha256)
-    assert machine.prune() == 0
+    other.forget(recorded.sha256)
+    assert other.prune() == 0
     assert machine.cluster.encodings() == []
 
 

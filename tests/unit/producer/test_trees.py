@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import NotFoundError
+from common.vault.mapping import TREE
 from common.vault.snapshot import encode_snapshot
-from producer.events import FailedImage, LeftOut, SkippedFile
+from common.vault.tree import Entry, EntryType, decode_tree
+from producer.events import FailedImage, LeftOut, SkippedFile, StoredImage
 from producer.recording import new_snapshot
 from producer.run import Run
-from producer.sources import FolderFound, FolderListed, LinkFound, Source, find_all, root_paths
+from producer.sources import ROOT, FolderFound, FolderListed, LinkFound, Source, find_all, root_paths
 from producer.trees import Trees
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="paths are written as on Linux")
@@ -105,3 +111,114 @@ def test_an_argument_that_another_one_has_in_it_counts_as_stored_with_it(here: P
     assert [failed.shown for failed in run.untouched()] == ["in", "./in", "nothing"]
     run.settle(Source(write, "in/sub/a", "a", 1), FailedImage("in/sub/a", NotFoundError("gone")))
     assert [failed.shown for failed in run.untouched()] == ["nothing"]
+
+
+# --- trees, and what comes of them
+
+
+def entry(name: str, kind: EntryType) -> Entry:
+    return Entry(name.encode(), kind, 0o755, 0, 0)
+
+
+def folder(number: int, parent: int) -> FolderFound:
+    return FolderFound(number, parent, entry(f"folder-{number}", EntryType.FOLDER), f"folder-{number}")
+
+
+def file(number: int, parent: int) -> Source:
+    name = f"file-{number}"
+    return Source(Path(name), name, name, 1, folder=parent, entry=entry(name, EntryType.FILE))
+
+
+def stored(source: Source) -> StoredImage:
+    sha256 = hashlib.sha256(source.content or source.name.encode()).digest()
+    return StoredImage(sha256, source.shown, source.size or 0, 2, 4, ["a"] * 4, False, 0.0, None)
+
+
+def failed(source: Source) -> FailedImage:
+    return FailedImage(source.shown, NotFoundError("gone"))
+
+
+def waiting(trees: Trees) -> list[Source]:
+    return list(iter(trees.next, None))
+
+
+def one_in_another(trees: Trees, depth: int) -> Source:
+    """Have the root found with so many folders in each other, and a file in the last; that file."""
+    for number in range(depth):
+        trees.take(folder(number + 1, number))
+    last = file(0, depth)
+    trees.expect(last)
+    for number in reversed(range(depth + 1)):
+        trees.take(FolderListed(number))
+    return last
+
+
+def test_a_tree_and_those_above_it_are_there_to_be_stored_together() -> None:
+    trees = Trees()
+    last = one_in_another(trees, 2000)  # deeper than the stack
+    assert waiting(trees) == []
+    trees.settle(last, stored(last))
+    found = waiting(trees)
+    assert [tree.folder for tree in found] == list(reversed(range(2001)))
+    for tree in reversed(found):  # the root's may be stored first
+        assert trees.settle(tree, stored(tree))
+    assert (trees.root, trees.folders, trees.failed) == (stored(found[-1]).sha256, 2000, 0)
+
+
+def test_those_above_a_tree_that_fails_are_made_anew_once_they_are_settled() -> None:
+    trees = Trees()
+    beside = file(1, 1)
+    trees.take(folder(1, ROOT))
+    trees.take(folder(2, 1))
+    for each in (beside, last := file(2, 2)):
+        trees.expect(each)
+    for number in (2, 1, ROOT):
+        trees.take(FolderListed(number))
+    for each in (beside, last):
+        trees.settle(each, stored(each))
+    below, above, root = waiting(trees)
+    assert trees.settle(above, stored(above))
+    assert trees.settle(below, failed(below))
+    (again,) = waiting(trees)
+    assert [each.name for each in decode_tree(again.content or b"")] == [b"file-1"]
+    assert trees.settle(again, stored(again))
+    assert waiting(trees) == []  # the root's is under way still
+    assert not trees.settle(root, failed(root)), "what came of a tree that does not hold is told"
+    (root,) = waiting(trees)
+    assert trees.settle(root, stored(root))
+    assert (trees.root, trees.files, trees.folders, trees.failed) == (stored(root).sha256, 2, 1, 1)
+
+
+@given(st.lists(st.integers(0, 8), max_size=8), st.lists(st.integers(0, 8), max_size=8), st.randoms(), st.floats(0, 1))
+def test_whatever_fails_a_root_names_only_what_is_stored(
+    parents: list[int], homes: list[int], drawn: random.Random, failing: float
+) -> None:
+    trees, there = Trees(), dict[bytes, Source]()
+    numbers = [ROOT]
+    for parent in parents:
+        numbers.append(len(numbers))
+        trees.take(folder(numbers[-1], numbers[parent % (len(numbers) - 1)]))
+    under_way = [file(number, numbers[home % len(numbers)]) for number, home in enumerate(homes)]
+    for each in under_way:
+        trees.expect(each)
+    for number in reversed(numbers):
+        trees.take(FolderListed(number))
+    while under_way := under_way + waiting(trees):
+        each = under_way.pop(drawn.randrange(len(under_way)))
+        if drawn.random() < failing:
+            trees.settle(each, failed(each))
+        else:
+            there[stored(each).sha256] = each
+            trees.settle(each, stored(each))
+        assert max(Counter(each.folder for each in under_way if each.kind == TREE).values(), default=1) == 1
+    found = [] if trees.root is None else list(named(trees.root, there))
+    assert (len(found) == len(homes) + len(parents)) == (trees.failed == 0)
+
+
+def named(tree: bytes, there: dict[bytes, Source]) -> Iterator[Entry]:
+    """All that a tree and those below it name; KeyError where something is not `there`."""
+    for each in decode_tree(there[tree].content or b""):
+        yield each
+        assert each.content in there
+        if each.type is EntryType.FOLDER:
+            yield from named(each.content, there)
