@@ -50,6 +50,7 @@ class TreeRestorer:
         self._force = force
         self._plan = Plan({})
         self._folders: dict[tuple[bytes, ...], Path] = {}  # where they are restored
+        self._made: set[tuple[bytes, ...]] = set()  # of these, in which therefore is nothing yet
         self._unset: Counter[tuple[str, str]] = Counter()
 
     async def restore(self, listing: Listing, below: int = 0) -> None:
@@ -102,7 +103,8 @@ class TreeRestorer:
                 continue
             if each.entry.type is EntryType.FOLDER:
                 try:
-                    make_folder(self._at(each.path))
+                    if make_folder(self._at(each.path)):
+                        self._made.add(each.path)
                 except TesseraError as error:
                     barred.add(each.path)
                     self._fail(each, error)
@@ -154,6 +156,8 @@ class TreeRestorer:
     async def _here(self, sha256: bytes, files: Sequence[Listed]) -> Optional[Path]:
         """Where the content is in the target already."""
         for each in files:
+            if each.path[:-1] in self._made:
+                continue
             path, size = self._at(each.path), each.entry.size or 0
             # Most often nothing is there, which takes a thread ten times as long to say as this one.
             if _may_be_there(path, size) and await asyncio.to_thread(_is_there, path, sha256, size):

@@ -146,7 +146,12 @@ class SnapshotReader:
         places: dict[bytes, Located] = {}
         if self._is_in_step:
             known = self._repository.located_here(contents)
-            places = {sha256: each for sha256, each in known.items() if any(map(is_at_hand, each))}
+            may_have_come = any(not device.alive for device in self._repository.listed)
+            places = {
+                sha256: each
+                for sha256, each in known.items()
+                if each and (not may_have_come or any(map(is_at_hand, each)))
+            }
         lacking = [sha256 for sha256 in contents if sha256 not in places]
         if lacking:
             places.update(await self._repository.locate_all(lacking))

@@ -64,9 +64,9 @@ class TargetFolder:
             (self._trial / text).unlink(missing_ok=True)
 
     def folded(self, name: bytes) -> bytes:
-        text = os.fsdecode(name)
-        if self._folds_case or self._folds_forms:
-            text = unicodedata.normalize("NFC", text)
+        if not (self._folds_case or self._folds_forms):
+            return name
+        text = unicodedata.normalize("NFC", os.fsdecode(name))
         if self._folds_case:
             text = unicodedata.normalize("NFC", text.casefold())
         return os.fsencode(text)
@@ -113,18 +113,21 @@ def _remove_trials(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def make_folder(path: Path) -> None:
-    """A folder that is there already will do, a link to one will not: UsageError; errors as of `cannot_write`.
+def make_folder(path: Path) -> bool:
+    """Whether it was made: one that is there already will do, a link to one will not.
 
-    What is restored is written through no link that was planted in the target.
+    UsageError there, as what is restored is written through no link that was planted in the target; else errors as of
+    `cannot_write`.
     """
     try:
         path.mkdir(0o700)
+        return True
     except FileExistsError:
         if path.is_symlink() or not path.is_dir():
             raise UsageError(f"{path} is there, and is no folder") from None
         with contextlib.suppress(OSError):  # what an earlier restore left may not be writable; it gets its mode again
             path.chmod(path.stat().st_mode | stat.S_IRWXU)
+        return False
     except OSError as error:
         raise cannot_write(f"a folder {path}", error) from None
 

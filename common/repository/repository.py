@@ -109,9 +109,8 @@ class Repository:
     async def catch_up(self) -> None:
         """Have the index say what the cluster has now, once all devices that may come are here."""
         with waiting(self.emit, "listing what the vault holds"):
-            await settled_devices(self.link)
+            await self.list_devices(settled=True)
             await catch_up(self.link, self.index)
-            await self.list_devices()
 
     async def learn(self) -> AsyncIterator[list[ListedImage]]:
         """Ask for the mappings of all of which none is known; the images among these, as they come."""

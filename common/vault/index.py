@@ -55,6 +55,7 @@ VERSION = 2
 _FILE_LABEL = b"tessera/v1/index/file"
 _BUSY = 30.0  # seconds that another program's transaction is waited for
 _PAGE = 1000  # rows
+_AT_ONCE = 500  # names in one statement: less than any SQLite takes
 _DIGITS = 4  # bytes of a SHA-256 by which it is looked for: all that `check_hash` asks for
 _MOST_CONTENT = 256 << 10  # bytes
 _TAIL = 250  # images whose dates are not in a row yet: their own rows are opened for them
@@ -81,6 +82,7 @@ PRAGMA user_version = {VERSION};
 """
 _MAPPINGS, _SEEN_ROWS = "SELECT sealed FROM mappings WHERE name = ?", "SELECT sealed FROM seen WHERE name = ?"
 _KEPT = "SELECT id, name, sealed FROM mappings WHERE id < ? ORDER BY id DESC LIMIT ?"
+_NAMED = "SELECT name, sealed FROM objects WHERE name IN"
 _ALL = "SELECT id, name, sealed FROM objects WHERE id > ? ORDER BY id LIMIT ?"
 _OF_KIND = "SELECT id, name, sealed FROM objects WHERE kind = ? AND id > ? ORDER BY id LIMIT ?"
 _LACKING = "SELECT id, name, sealed FROM objects WHERE digits IS NULL AND id > ? ORDER BY id LIMIT ?"
@@ -358,10 +360,9 @@ class VaultIndex:
     def _rows(self, database: sqlite3.Connection, names: Iterable[bytes]) -> dict[bytes, ObjectRow]:
         """The rows of these names, as far as there are any."""
         found: dict[bytes, ObjectRow] = {}
-        for name in names:
-            row = database.execute("SELECT sealed FROM objects WHERE name = ?", (name,)).fetchone()
-            if row is not None:
-                found[name] = self._open_object(name, row[0])
+        for some in chunks(names, _AT_ONCE):
+            rows = database.execute(f"{_NAMED} ({', '.join('?' * len(some))})", some)
+            found.update((name, self._open_object(name, sealed)) for name, sealed in rows)
         return found
 
     def _describe(

@@ -132,6 +132,8 @@ def _fault(entry: Entry) -> Optional[str]:
         return "has a target that its type does not have"
     if entry.hard_link is not None and not is_file:
         return "is no file and has hard links"
+    if not entry.attributes:
+        return None
     names = [attribute.name for attribute in entry.attributes]
     if names != sorted(set(names)) or any(b"\0" in name for name in names):
         return "has extended attributes out of order"
