@@ -283,8 +283,11 @@ class Recovery:
     def _look_at_left_alone(self) -> None:
         """What could not be read at the last start may be by now, or be known."""
         for kept in self._index.in_state(State.LEFT_ALONE):
-            self._index.change(kept, self._looked_at(kept))
-            self._settle(kept.key)
+            if self._index.of_serial(kept.serial) == kept:  # it did not give way to another one
+                now = self._looked_at(kept)
+                self._index.change(kept, now)
+                self._displace_others(now)
+                self._settle(kept.key)
 
     def _settle(self, key: ShareKey) -> None:
         for placed in self._index.tombstones_of(key[0]):
@@ -332,11 +335,14 @@ class Recovery:
         if kept.here and not found.whole:
             kept = kept.found(sound=False)
         index.add(kept)
-        if kept.here:
-            for copy in index.copies(key):
-                if copy.here and copy.serial != serial:
-                    self._displace(*sorted((copy, kept), key=lambda each: each.serial))
+        self._displace_others(kept)
         self._settle(key)
+
+    def _displace_others(self, kept: KeptShare) -> None:
+        """Of a copy that is here, and others of the same share, the newest stays."""
+        for copy in self._index.copies(kept.key) if kept.here else ():
+            if copy.here and copy.serial != kept.serial:
+                self._displace(*sorted((copy, kept), key=lambda each: each.serial))
 
     def _displace(self, older: KeptShare, newer: KeptShare) -> None:
         """Of two copies that were not deleted, as far as is known, the older gave way to the newer.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from common.errors import NoRoomError
@@ -316,5 +316,6 @@ def test_a_call_failing_and_then_what_tidies_up(folders: Callable[[], Path], cas
     st.sampled_from(["small", "large"]),
     st.integers(1, 3),
 )
+@example(at={23: errno.ENOSPC, 40: errno.EIO, 79: errno.ENOSPC}, size="small", tries=3)  # of two copies one is unread
 def test_any_calls_failing(folders: Callable[[], Path], at: dict[int, int], size: str, tries: int) -> None:
     check_life(folders(), SMALL if size == "small" else LARGE, lambda disk: disk.arm(at), tries)
