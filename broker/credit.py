@@ -1,15 +1,16 @@
 """What clients have under way at devices: the broker's memory is bounded by what it has granted.
 
-A request that was forwarded is remembered until its reply passes, its device goes, or its time is over. Its credit, the
-payload bytes of request and reply together, counts against its client and the whole until then. How many of its
-requests go to one device at a time is the client's part, told in the Welcome.
+A request that was forwarded is remembered until its reply passes, its device goes or does not answer, or its time is
+over. Its credit, the payload bytes of request and reply together, counts against its client and the whole until then.
+How many of its requests go to one device at a time is the client's part, told in the Welcome.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
-from dataclasses import dataclass, replace
-from typing import Optional
+from dataclasses import dataclass, field, replace
+from typing import Callable, Optional
 
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.envelope import Operation
@@ -22,6 +23,11 @@ TOTAL_CREDIT = 192 * 1024 * 1024  # bytes for all clients; replies and requests 
 SESSIONS = 3  # sessions' worth that all of one client have together: no client has more than a quarter of the total
 REPEAT_AFTER = 1.0  # seconds; a request that comes again sooner is a double, its answer is coming
 FORGET_AFTER = 120.0  # seconds, longer than any requester waits
+# A worker answers what it read before it reports, 32 messages: so each report says that it was through with so many.
+ANSWERS_WITHIN = 5.0  # seconds
+_REPORTS = 4  # and one more for so many requests before it
+_BURST = 32
+_SLOWEST = 256 * 1024  # bytes a second at which payloads come and go at least
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,15 @@ class Forwarded:
     operation: Operation
     credit: int
     since: float
+    reports: int = 0  # that its device had sent by then
+    ahead: int = field(default=0, compare=False)  # requests of that device under way by then
     passed: float = 0.0  # when it was last passed on again, having come again
 
 
 class Ledger:
     def __init__(self) -> None:
         self._entries: OrderedDict[tuple[bytes, bytes], Forwarded] = OrderedDict()
-        self._under_way: dict[bytes, tuple[int, int]] = {}  # session, and client → requests, bytes
+        self._under_way: dict[bytes, tuple[int, int]] = {}  # session, client, device → requests, bytes
         self._total = 0
 
     def find(self, session: bytes, request_id: bytes) -> Optional[Forwarded]:
@@ -55,8 +63,9 @@ class Ledger:
             return False
         if entry.credit > MAX_PAYLOAD or self._total + entry.credit > TOTAL_CREDIT:
             return False
-        self._entries[(entry.session, entry.request_id)] = entry
-        for whose in (entry.session, entry.client):
+        ahead, _ = self._under_way.get(entry.device, (0, 0))
+        self._entries[(entry.session, entry.request_id)] = replace(entry, ahead=ahead)
+        for whose in (entry.session, entry.client, entry.device):
             requests, size = self._under_way.get(whose, (0, 0))
             self._under_way[whose] = (requests + 1, size + entry.credit)
         self._total += entry.credit
@@ -81,7 +90,7 @@ class Ledger:
         """A reply passes: give the credit back. None where nobody waits for it."""
         entry = self._entries.pop((session, request_id), None)
         if entry is not None:
-            for whose in (entry.session, entry.client):
+            for whose in (entry.session, entry.client, entry.device):
                 requests, size = self._under_way.pop(whose)
                 if requests > 1:
                     self._under_way[whose] = (requests - 1, size - entry.credit)
@@ -94,6 +103,21 @@ class Ledger:
 
     def leave_session(self, session: bytes) -> None:
         self._leave_all([e for e in self._entries.values() if e.session == session])
+
+    def unanswered(self, now: float, reports: Callable[[bytes], int]) -> list[Forwarded]:
+        """Give up, and return, what a device that goes on reporting should have answered by now.
+
+        reports: how many a device has sent.
+        """
+        old = itertools.takewhile(lambda entry: now - entry.since >= ANSWERS_WITHIN, self._entries.values())
+        return self._leave_all(
+            [
+                entry
+                for entry in old
+                if now - entry.since >= ANSWERS_WITHIN + self._under_way[entry.device][1] / _SLOWEST
+                and reports(entry.device) >= entry.reports + _REPORTS + entry.ahead // _BURST
+            ]
+        )
 
     def expire(self, now: float) -> None:
         old = []

@@ -46,6 +46,7 @@ class _State:
     heard: bool = False
     told: float = 0.0  # when it last registered or announced something
     shares: int = 0
+    reports: int = 0
     hold: int = 0
     held_until: float = 0.0  # as it said last; until it does, for its hold
 
@@ -103,6 +104,7 @@ class Devices:
         state = self._states[device]
         state.used_bytes, state.free_bytes, state.last_report = used_bytes, free_bytes, now
         state.shares, state.held_until = shares, now + held_for
+        state.reports += 1
         if state.complete:
             state.seen = now
 
@@ -167,6 +169,11 @@ class Devices:
         if device is None:
             device = self._ids[member.public_key] = device_id(bytes.fromhex(member.public_key))
         return device
+
+    def reports(self, device: bytes) -> int:
+        """How many reports of it have come since it registered."""
+        state = self._states.get(device)
+        return 0 if state is None else state.reports
 
     def name(self, device: bytes) -> str:
         member: Optional[Member] = self.members().get(device)

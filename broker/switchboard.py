@@ -321,6 +321,7 @@ class Switchboard:
             envelope.operation,
             envelope.credit,
             now,
+            self._queries.devices.reports(envelope.peer),
         )
         if under_way is None and not self._ledger.enter(entry):
             if self._ledger.is_over(entry):
@@ -383,20 +384,22 @@ class Switchboard:
         self._steward.requests.lose(session.device)
         return self._refuse_forwarded(self._ledger.leave_device(session.device), Code.GONE)
 
-    def _refuse_forwarded(self, entries: list[Forwarded], code: Code) -> list[Outgoing]:
+    def _refuse_forwarded(
+        self, entries: list[Forwarded], code: Code, text: str = "the device went away"
+    ) -> list[Outgoing]:
         refusals = []
         for entry in entries:
             requester = self._sessions.get(entry.session)
             if requester is not None:
                 envelope = Envelope(Kind.REPLY, entry.operation, entry.request_id, entry.device)
-                text = "the device went away" if code is Code.GONE else ""
-                refusals.append(refuse(requester, envelope, code, text))
+                refusals.append(refuse(requester, envelope, code, text if code is Code.GONE else ""))
         return refusals
 
     def tick(self, now: float) -> list[Outgoing]:
         """To be called a few times a second: finds connections that are gone, forgets requests that are over."""
         self._ledger.expire(now)
-        messages: list[Outgoing] = []
+        unanswered = self._ledger.unanswered(now, self._queries.devices.reports)
+        messages = self._refuse_forwarded(unanswered, Code.GONE, "the device reports, and does not answer")
         for session in list(self._sessions.values()):
             if self._queries.standing_of(session.public_key) is None:
                 # Revoked, or an invite that is over. It is told, or it would go on asking and be dropped.

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from broker.credit import CREDIT, FORGET_AFTER, REQUESTS, TOTAL_CREDIT, Forwarded, Ledger
+from broker.credit import ANSWERS_WITHIN, CREDIT, FORGET_AFTER, REQUESTS, TOTAL_CREDIT, Forwarded, Ledger
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.envelope import Operation
 
@@ -105,6 +105,14 @@ def test_when_a_client_goes_its_credit_comes_back_and_others_keep_theirs() -> No
     ledger.leave_session(SESSION)
     assert ledger.total == 7
     assert ledger.find(OTHER_SESSION, name(0)) is not None
+
+
+def test_what_is_behind_many_others_is_waited_for_longer() -> None:
+    ledger = Ledger()
+    for number in range(65):
+        ledger.enter(request(number, session=b"%016d" % number))
+    for reports, unanswered in ((3, 0), (4, 32), (5, 32), (6, 1)):
+        assert len(ledger.unanswered(ANSWERS_WITHIN, lambda device, so=reports: so)) == unanswered  # type: ignore[misc]
 
 
 def test_a_request_that_nobody_waits_for_any_more_is_forgotten() -> None:

@@ -236,12 +236,38 @@ def test_a_device_that_falls_silent_is_taken_for_gone_and_all_who_wait_are_told(
 
 def test_a_device_that_reports_in_time_stays_alive(broker: SampleBroker) -> None:
     device, client = broker.worker("nas"), broker.client()
-    client.fetch(device)
     for _ in range(10):
         broker.now += SILENCE - 0.5
         assert device.report() is Code.GRANTED
         assert replies(broker.tick()) == []
     assert alive(client) == {"nas": True}
+
+
+def test_who_waits_for_a_device_that_reports_and_does_not_answer_is_told_so(broker: SampleBroker) -> None:
+    device, client = broker.worker("nas", [share(0)]), broker.client(KEY)
+    client.fetch(device)
+    for second in range(1, 6):
+        broker.now += 1.0
+        device.report()
+        answer = only(client.fetch(device))  # those that it answers end nothing of that
+        device.reply(answer)
+        told = replies(broker.tick())
+        assert [code([each]) for each in told] == [Code.GONE] * (second == 5)
+    assert alive(client) == {"nas": True}
+    assert requests(client.fetch(device))
+
+
+def test_a_slow_device_is_given_the_time_for_what_it_has_to_do_and_to_carry(broker: SampleBroker) -> None:
+    device, other, client = broker.worker("nas"), broker.worker("slow"), broker.client()
+    client.fetch(device)  # it writes to its disk, and reports when it is through
+    client.fetch(other, 2**20)  # it sends a block on a slow network
+    for second in range(1, 10):
+        broker.now += 1.0
+        other.report()
+        if second % 4 == 0:
+            device.report()
+        told = replies(broker.tick())
+        assert [each.envelope.peer for each in told] == [other.device] * (second == 9)
 
 
 def test_a_revoked_device_is_forgotten_at_the_next_tick_and_all_who_wait_are_told(broker: SampleBroker) -> None:
