@@ -56,6 +56,8 @@ class Retiring:
         except (OSError, IntegrityError) as error:
             log.error("cannot retire anything: %s", error)
             return Acknowledged(Answer(Code.FAULT, "the broker cannot write its list of members"))
+        if not header.cancel:
+            self._steward.try_again(header.device_id)  # who asks waits for it
         log.info("device %s %s", member.name, "stays after all" if header.cancel else "is retiring")
         return Acknowledged(GRANTED)
 

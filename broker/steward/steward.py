@@ -182,6 +182,16 @@ class Steward:
         self._paused.pop(encoding_id, None)
         self._hurried.add(encoding_id)
 
+    def try_again(self, device: bytes) -> None:
+        """Leave alone no longer what failed of this device's encodings, nor the places that refused it."""
+        failed = {*self._paused, *(encoding_id for encoding_id, _ in self._avoided)}
+        for encoding_id in failed:
+            if device in self._catalog.holders(encoding_id):
+                self._paused.pop(encoding_id, None)
+                for avoided in [each for each in self._avoided if each[0] == encoding_id]:
+                    del self._avoided[avoided]
+                self._catalog.touch(encoding_id)
+
     def report_bad(self, encoding_id: bytes, found: Place, owner: bytes) -> None:
         """A client of this owner found this share bad: look at it, unless that was done lately."""
         bad = (encoding_id, found)

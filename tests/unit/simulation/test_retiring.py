@@ -62,3 +62,16 @@ def test_who_alone_knows_of_a_deletion_stays_until_another_has_heard_of_it() -> 
     world.run(60.0)
     assert not world.listed(retiring)
     assert not any(device.shares for device in devices)
+
+
+def test_who_asks_again_has_what_failed_tried_at_once() -> None:
+    world, devices, _ = stored_on_three()
+    retiring, other = devices[0], devices[3]
+    other.full = True
+    world.brokers[0].retiring.retire(Retire(retiring.device_id))
+    world.run(70.0)  # it says that it has room, and takes nothing
+    other.full = False
+    world.brokers[0].retiring.retire(Retire(retiring.device_id))
+    world.run(5.0)
+    assert len(other.shares) == 1
+    assert not world.listed(retiring)
