@@ -167,8 +167,8 @@ def too_few(shown: str, had: int, needed: int, reasons: dict[int, Code], k: int 
     `k`: how many would do with --accept-degraded.
     """
     text = f"{shown}: only {had} of the at least {needed} shares needed could be stored; it was not stored"
-    full = {Code.NO_ROOM, Code.READ_ONLY}
-    if reasons and all(code in full for code in reasons.values()):
+    full = sum(code in (Code.NO_ROOM, Code.READ_ONLY) for code in reasons.values())
+    if full and (full == len(reasons) or had + full >= needed):
         return NoRoomError(f"{text}: the devices have no room")
     return NotEnoughError(text, advice=f"to store it all the same: {ACCEPT}" if k <= had else None)
 

@@ -77,6 +77,12 @@ def test_where_only_room_was_missing_there_was_no_room(reasons: dict[int, Code])
     assert "a.png: only 3 of the at least 5 shares needed" in str(error)
 
 
+def test_where_room_alone_would_have_done_there_was_no_room() -> None:
+    reasons = {1: Code.NO_ROOM, 2: Code.GONE, 4: Code.NO_ROOM}
+    assert isinstance(too_few("a.png", 3, 5, reasons), NoRoomError)
+    assert isinstance(too_few("a.png", 2, 5, reasons), NotEnoughError)
+
+
 @pytest.mark.parametrize("reasons", [{}, {1: Code.GONE}, {1: Code.NO_ROOM, 4: Code.GONE}, {1: Code.FAULT}])
 def test_otherwise_there_were_not_enough_devices(reasons: dict[int, Code]) -> None:
     error = too_few("a.png", 3, 5, reasons)
