@@ -40,9 +40,16 @@ class Dates:
     def packed(self) -> PackedDates:
         return PackedDates(self.table.astype("<i8", copy=False).tobytes(), sorted(self.media_types))
 
-    def and_also(self, others: Dates) -> Dates:
-        """These, and then the others."""
-        return Dates(np.concatenate([self.table, others.table]), self.media_types | others.media_types)
+    @classmethod
+    def of(cls, packed: PackedDates) -> Dates:
+        table = np.frombuffer(packed.table, "<i8").reshape(-1, _COLUMNS)
+        return cls(table.astype(np.int64, copy=False), frozenset(packed.media_types))
+
+    @classmethod
+    def joined(cls, parts: Iterable[Dates]) -> Dates:
+        """All of these, in their order."""
+        parts = [_NONE, *parts]
+        return cls(np.concatenate([part.table for part in parts]), frozenset().union(*(p.media_types for p in parts)))
 
     def only(self, numbers: Numbers) -> Dates:
         """Those of these rows."""
@@ -70,11 +77,7 @@ class Dates:
         return numbers
 
 
-def joined(packed: Iterable[PackedDates]) -> Dates:
-    """All of these."""
-    packed = list(packed)
-    table = np.frombuffer(bytearray().join(each.table for each in packed), "<i8").reshape(-1, _COLUMNS)
-    return Dates(table.astype(np.int64, copy=False), frozenset().union(*(each.media_types for each in packed)))
+_NONE = Dates(np.zeros((0, _COLUMNS), np.int64))
 
 
 def dates_of(rows: Iterable[tuple[int, Described]]) -> Dates:

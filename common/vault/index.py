@@ -34,7 +34,7 @@ from common.chunks import chunks
 from common.errors import IntegrityError, TesseraError, UnwritableError
 from common.files import locked, make_folder
 from common.protocol.messages import EncodingAt, shares_at_hand
-from common.vault.dates import Dates, Numbers, PackedDates, dates_of, joined
+from common.vault.dates import Dates, Numbers, PackedDates, dates_of
 from common.vault.granting import open_any
 from common.vault.index_rows import (
     SALT_SIZE,
@@ -585,22 +585,35 @@ class VaultIndex:
             if len(kept) > 2 * self.count_images() + _PAGE:
                 self._write(_forget_dates)
                 continue
+            new = self._new_dates(last)
+            if new is not None:
+                return Dates.joined([kept, *new])
+
+    def _new_dates(self, last: int) -> Optional[list[Dates]]:
+        """Those of images that came after that one, of which many are kept in a row; None where another program did."""
+        found = []
+        while True:
             new = self._do(partial(self._read_page, _OF_KIND, (_IMAGE,), last))
             dates = dates_of((number, row.described) for number, row in new if row.described is not None)
+            found.append(dates)
             if len(new) < _TAIL:
-                return kept.and_also(dates)
-            self._write(partial(self._append_dates, last, new[-1][0], dates))
+                return found
+            if not self._write(partial(self._append_dates, last, new[-1][0], dates)):
+                return None
+            last = new[-1][0]
 
     def _kept_dates(self, database: sqlite3.Connection) -> tuple[Dates, int]:
         """Those in rows of many, and the number of the last image that is among them."""
         rows = database.execute("SELECT last, sealed FROM dates ORDER BY last").fetchall()
         opened = [self._sealer.open(_DATES, _dates_name(last), sealed, PackedDates) for last, sealed in rows]
-        return joined(opened), rows[-1][0] if rows else 0
+        return Dates.joined(map(Dates.of, opened)), rows[-1][0] if rows else 0
 
-    def _append_dates(self, after: int, last: int, dates: Dates, database: sqlite3.Connection) -> None:
-        if database.execute("SELECT COALESCE(MAX(last), 0) FROM dates").fetchone()[0] == after:  # no other program did
-            sealed = self._sealer.seal(_DATES, _dates_name(last), dates.packed())
-            database.execute("INSERT INTO dates VALUES (?, ?)", (last, sealed))
+    def _append_dates(self, after: int, last: int, dates: Dates, database: sqlite3.Connection) -> bool:
+        if database.execute("SELECT COALESCE(MAX(last), 0) FROM dates").fetchone()[0] != after:
+            return False
+        sealed = self._sealer.seal(_DATES, _dates_name(last), dates.packed())
+        database.execute("INSERT INTO dates VALUES (?, ?)", (last, sealed))
+        return True
 
 
 class FullListing:
