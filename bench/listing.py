@@ -422,7 +422,7 @@ def find(
             index = VaultIndex(Path(environment["TESSERA_HOME"]) / "vault", key)
             started = time.monotonic()
             for some in chunks(make_mappings(images, 0, 100), 1000):
-                _fill(index, key, some)
+                fill(index, key, some)
             index.close()
             size = sum(path.stat().st_size for path in index.path.parent.iterdir())
             warn(f"{images:,} rows made in {time.monotonic() - started:.0f} s: {size / 2**20:,.0f} MiB")
@@ -456,7 +456,8 @@ def _wait_for_whole(cluster: LocalCluster, fits: Callable[[int], bool]) -> int:
     return whole
 
 
-def _fill(index: VaultIndex, key: VaultKey, images: Sequence[tuple[ImageMapping, bytes]]) -> None:
+def fill(index: VaultIndex, key: VaultKey, images: Sequence[tuple[ImageMapping, bytes]]) -> None:
+    """Have a client's index know images that nobody holds, as `make_mappings` makes them."""
     shares = [ShareAt(share, bytes([share]) * 16, True, True) for share in range(N)]
     encodings = [EncodingAt(own_object_id(key, mapping), name, K, N, _SMALL, shares) for mapping, name in images]
     index.apply({each.object_id: [each] for each in encodings})

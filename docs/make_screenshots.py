@@ -171,7 +171,7 @@ class _Shooting:
         tiles = view.tiles
         self._until(lambda: gallery.images.looked and not tiles.waiting)
         self._both("gallery", lambda: not tiles.waiting)
-        gallery.select(gallery.shown[2].sha256)
+        gallery.select(gallery.shown[2].key)
         self._both("gallery-image", lambda: not tiles.waiting)
         self._over_the_gallery(gallery, view)
         gallery.select(None)

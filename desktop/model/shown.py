@@ -18,7 +18,7 @@ from common.vault.dates import Numbers
 from desktop.background import Background, Failed
 from desktop.model.entries import Entry, Key, nothing_read
 
-_PAGE = 50  # entries
+PAGE = 50  # entries
 _KEPT = 40  # pages
 _AWAITED = 8  # pages; of what was passed by before it was read none is
 
@@ -107,11 +107,11 @@ class Pages(Shown):
         return int(places[0]) if len(places) else None
 
     def at(self, place: int) -> Entry:
-        page = self._pages.get(place // _PAGE)
+        page = self._pages.get(place // PAGE)
         if page is not None:
-            self._pages.move_to_end(place // _PAGE)
-            return page[place % _PAGE]
-        self._want(place // _PAGE)
+            self._pages.move_to_end(place // PAGE)
+            return page[place % PAGE]
+        self._want(place // PAGE)
         number = int(self._numbers[place])
         return self._former.get(number) or nothing_read(number)
 
@@ -135,7 +135,7 @@ class Pages(Shown):
     def _read_next(self) -> None:
         """Read the page that was wanted last."""
         page = self._awaited.pop()
-        numbers = self._numbers[page * _PAGE : (page + 1) * _PAGE].tolist()
+        numbers = self._numbers[page * PAGE : (page + 1) * PAGE].tolist()
         self._reading = True
         self._background.run(
             lambda: self._read(numbers),

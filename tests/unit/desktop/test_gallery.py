@@ -210,7 +210,7 @@ def test_the_state_of_shares_that_are_away_is_shown_with_the_devices_that_have_t
 def test_of_many_images_only_those_near_the_ones_in_sight_are_in_memory(
     session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("desktop.model.shown._PAGE", 2)
+    monkeypatch.setattr("desktop.model.shown.PAGE", 2)
     monkeypatch.setattr("desktop.model.shown._KEPT", 3)
     window = Window(session, background, *(encode(b"content %d" % n, key=session.key) for n in range(20)))
     shown = window.model.shown
