@@ -56,7 +56,6 @@ from common.protocol.device_messages import Describe, Described
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.messages import (
     GRANTED,
-    MAX_ANNOUNCED,
     PROTOCOL_VERSION,
     Acknowledged,
     Announce,
@@ -79,6 +78,8 @@ from common.vault.mapping import own_object_id, seal_own
 
 K, N = 4, 6
 _SMALL = 10 << 10  # bytes of an image
+UNDER_WAY = 16  # pages that a device announces before it has an answer, as workers do
+_PAGE = 1000  # images in each, likewise
 _DEADLINE = 300.0  # seconds
 
 commands = application("Measure listing and finding in a vault of many images.")
@@ -146,6 +147,7 @@ class Device:
         self._vault = Vault(b"", [])
         self._epoch = secrets.token_bytes(16)
         self._pages: list[list[Made]] = []
+        self._under_way = 0  # pages that the broker did not answer
         self._sealed: dict[bytes, bytes] = {}
 
     def hold(self, vault: Vault) -> None:
@@ -157,10 +159,10 @@ class Device:
             self._announce(new)
 
     def _announce(self, images: Sequence[Made]) -> None:
-        self._pages += list(chunks(images, MAX_ANNOUNCED)) or [[]]
+        self._pages += list(chunks(images, _PAGE)) or [[]]
 
     def tick(self, now: float) -> None:
-        if self._pages and self._registered:
+        while self._pages and self._registered and self._under_way < UNDER_WAY:
             self._send_page()
         if now < self._next:
             return
@@ -172,6 +174,7 @@ class Device:
 
     def _send_page(self) -> None:
         page = self._pages.pop(0)
+        self._under_way += 1
         owner = self._vault.owner
         size = -(-(_SMALL + 16) // K // 32) * 32
         shares = [AnnouncedShare(m.encoding_id, self._share, m.object_id, owner, K, N, size) for m in page]
@@ -197,10 +200,11 @@ class Device:
             elif envelope.kind is Kind.REPLY:
                 registered = unpack_header(frames[1], Registered)
                 answer, known = registered.answer, registered.known
+                self._under_way -= envelope.operation is Operation.ANNOUNCE and self._under_way > 0
                 if answer.code is Code.NO_SESSION and self._registered:
                     self._registered, self._next = False, 0.0
                 if envelope.operation is Operation.REGISTER and answer.granted:
-                    self._registered, self._pages = True, []
+                    self._registered, self._pages, self._under_way = True, [], 0
                     came_before = known is not None and known.epoch == self._epoch
                     self._announce(self._vault.images[known.sequence if known and came_before else 0 :])
 

@@ -18,6 +18,7 @@ In the order of a message's way:
     devices          who is here, who is away and for how long
     catalog          who holds what, as workers announce it
     claims           what is said of an encoding, and by whom
+    plain            the same of nearly all: one claim, which stays packed as in its row
     entries          the encodings that are worked on, of all in the rows; `objects` and `owned`: the rest of the rows
     catalog_rows     the catalog's rows in SQLite
     catalog_file     the file that keeps them: a cache, made anew where it cannot be trusted

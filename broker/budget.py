@@ -35,19 +35,21 @@ class Budget:
         self._charges[device] += size
         self.total += size
 
-    def divide(self, former: Sequence[bytes], bearers: Sequence[bytes], whole: int, each: int) -> None:
+    def divide(
+        self, former: Sequence[bytes], bearers: Sequence[bytes], whole: int, each: int, *, times: int = 1
+    ) -> None:
         """What `former` bore of something in equal parts, `bearers` bear now; a device may be among them several times.
 
-        whole, each: bytes, as for `part`.
+        whole, each: bytes, as for `part`. `times`: of how many things.
         """
         charges = self._charges
         if former:
-            before = part(whole, each, len(former))
+            before = part(whole, each, len(former)) * times
             for device in former:
                 charges[device] -= before
             self.total -= before * len(former)
         if bearers:
-            after = part(whole, each, len(bearers))
+            after = part(whole, each, len(bearers)) * times
             for device in bearers:
                 charges[device] += after
             self.total += after * len(bearers)

@@ -27,13 +27,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from broker.budget import CLAIM, DAMAGED, PLACE, TOMBSTONE, Budget
-from broker.catalog_rows import SCHEMA, CatalogRows, DeviceRow, Storage
+from broker.budget import CLAIM, DAMAGED, PLACE, TOMBSTONE, Budget, part
+from broker.catalog_rows import SCHEMA, CatalogRows, DeviceRow, Kept, Storage
 from broker.change_log import ChangeLog
 from broker.claims import Claim, Entry, Known, Place, announced, claims_in
 from broker.entries import Entries
 from broker.objects import Objects
 from broker.owned import Owned
+from broker.plain import Plain, claim_of
 from broker.tombstones import Tombstones
 from common.protocol.announcements import DIGEST_SIZE, MODULUS, digest_of
 from common.protocol.messages import (
@@ -139,7 +140,7 @@ class Catalog:
         """
         self.hold([share.encoding_id for share in shares])
         seen = self._announcing.get(device) or self._dropping.get(device, (None, None))[0]
-        for share in shares:
+        for share in self._announce_alike(device, shares, seen):
             entry, place, claims = self._entries.get(share.encoding_id), Place(share.share, device), claims_in(share)
             if entry is None or not entry.says(place):
                 self._announce(share, place, claims)
@@ -151,6 +152,67 @@ class Catalog:
             if seen is not None:
                 self._note(seen, share.encoding_id, place)
         self._name_no_more()
+
+    def _announce_alike(
+        self, device: bytes, shares: Sequence[AnnouncedShare], seen: Optional[_Seen]
+    ) -> Sequence[AnnouncedShare]:
+        """Take up what is the first word on an encoding, or says of it what all others do; returns the rest."""
+        enough = self.budget.fits(len(shares) * (CLAIM + PLACE)) and device not in self.cut_off
+        if not enough or self.shares_on(device) + len(shares) > MAX_SHARES_ON_A_DEVICE:
+            return shares
+        bit, places = self.rows.bit_of(device), self.rows.places_on(device)
+        added, new, rest = [], [], []
+        borne: Counter[bytes] = Counter()  # places that encodings had before
+        for share in shares:
+            plain, claim = self._entries.plain(share.encoding_id), claim_of(share)
+            if plain is not None and claim and not plain.devices & bit and plain.claim in (b"", claim):
+                if not plain.claim:
+                    self._entries.enter(plain)
+                    plain.claim = claim
+                    new.append(share)
+                borne[plain.places] += 1
+                plain.places += places[share.share]
+                plain.devices |= bit
+                added.append(share)
+                self._change(plain)
+            elif plain is None or not claim or plain.claim != claim or not self._is_only(plain, share.share, device):
+                rest.append(share)
+                if plain is not None:
+                    self._entries.unpack(plain)  # so that what comes of it behind comes after this
+                continue
+            elif share.encoding_id in self.tombstones:  # which the device may have to be told of again
+                self._touched[share.encoding_id] = None
+            if seen is not None and seen.first(plain.ref):
+                seen.shares += 1
+        if added:
+            self._count_added(device, added, new, borne)
+        return rest
+
+    def _is_only(self, plain: Plain, share: int, device: bytes) -> bool:
+        """Whether this share is all that a device is said to hold of an encoding."""
+        places = [place for place in self.rows.unpacked_places(plain.places) if place.device == device]
+        return places == [Place(share, device)]
+
+    def _count_added(
+        self, device: bytes, added: Sequence[AnnouncedShare], new: Sequence[AnnouncedShare], borne: Counter[bytes]
+    ) -> None:
+        """Count shares that a device was not said to hold, of plain encodings; of `new` ones nothing was said."""
+        holding = self._on.setdefault(device, _Holding())
+        holding.shares += len(added)
+        holding.sound_bytes += sum(share.share_bytes for share in added)
+        holding.digest = (holding.digest + sum(map(digest_of, added))) % MODULUS
+        for packed, times in borne.items():
+            former = [place.device for place in self.rows.unpacked_places(packed)]
+            self.budget.divide(former, [*former, device], CLAIM, PLACE, times=times)
+        owned: Counter[tuple[bytes, int, int]] = Counter((s.depositor or s.owner, s.n, s.share_bytes) for s in added)
+        for (owner, n, size), times in owned.items():
+            self._owned.count(owner, device, times * size, times * part(CLAIM, PLACE, n))
+        found = _objects_of(new)
+        self._objects.hold(found)
+        for share, (owner, object_id) in zip(new, found):
+            self.codes[share.k, share.n] += 1
+            self._enter_object(owner, object_id, share.encoding_id, device)
+        self.changes.note_all(_objects_of(added))
 
     def _announce(self, share: AnnouncedShare, place: Place, claims: Sequence[Claim]) -> None:
         """Take up what was not said before; `claims`: none where the share is damaged."""
@@ -165,7 +227,7 @@ class Catalog:
             for claim in claims:
                 self._enlist(entry, claim, place)
             self._enter(entry, place).sound_bytes += share.share_bytes
-            self._owned.count(claims[0], device, len(claims))
+            self._count_owned(claims[0], device, len(claims))
             if share.revision != 1:
                 entry.revisions[place] = share.revision
         self._count_digest(device, digest_of(share))
@@ -560,13 +622,12 @@ class Catalog:
         if not places:
             if not claim.granted:
                 self.codes[claim.k, claim.n] += 1
-            self._enter_object(entry, claim, place.device)
+            self._enter_object(claim.owner, claim.object_id, entry.encoding_id, place.device)
         self._set_places(entry, claim, (*places, place))
 
-    def _enter_object(self, entry: Entry, claim: Claim, device: bytes) -> None:
+    def _enter_object(self, owner: bytes, object_id: bytes, encoding_id: bytes, device: bytes) -> None:
         """Have an encoding found by its object, unless that device alone names very many of that object already."""
-        owner, object_id = claim.owner, claim.object_id
-        others = self._objects.count(owner, object_id, _MAX_ENCODINGS)
+        others = self._objects.count(owner, object_id)
         if others:
             self.several.add((owner, object_id))
         if others >= _MAX_ENCODINGS:
@@ -575,7 +636,7 @@ class Catalog:
             alone = sum(other is not None and other.devices() == {device} for other in map(self._entries.get, named))
             if alone >= _MAX_ENCODINGS:
                 return
-        self._objects.add(owner, object_id, entry.encoding_id)
+        self._objects.add(owner, object_id, encoding_id)
 
     def _set_places(self, entry: Entry, claim: Claim, places: tuple[Place, ...]) -> None:
         """Whoever makes a claim bears its room, in equal parts."""
@@ -599,10 +660,10 @@ class Catalog:
         self._change(entry)
         return holding
 
-    def _change(self, entry: Entry) -> None:
-        self._entries.change(entry)
+    def _change(self, kept: Kept) -> None:
+        self._entries.change(kept)
         self._is_counted_anew = True
-        self._touched[entry.encoding_id] = None
+        self._touched[kept.encoding_id] = None
 
     def _remove(self, encoding_id: bytes, place: Place) -> bool:
         """Forget what was said of a share before; False where nothing was."""
@@ -632,7 +693,7 @@ class Catalog:
         for claim in claims:
             if not claim.granted:
                 self._on[place.device].sound_bytes -= claim.share_bytes
-                self._owned.count(claim, place.device, -len(claims))
+                self._count_owned(claim, place.device, -len(claims))
             self._set_places(entry, claim, _without(entry.sound[claim], place))
             if not entry.sound[claim]:
                 self._drop(entry, claim)
@@ -648,6 +709,11 @@ class Catalog:
         found = claim.owner, claim.object_id
         if not any((other.owner, other.object_id) == found for other in entry.sound):
             self._objects.remove(*found, entry.encoding_id)
+
+    def _count_owned(self, claim: Claim, device: bytes, claims: int) -> None:
+        """Count a share for its owner, or who left it: how many claims are made of it; negative, so many less."""
+        size, room = claim.share_bytes, claims * part(CLAIM, PLACE, claim.n)
+        self._owned.count(claim.depositor or claim.owner, device, size if claims > 0 else -size, room)
 
     def _count_digest(self, device: bytes, digest: int) -> None:
         self._on[device].digest = (self._on[device].digest + digest) % MODULUS
@@ -703,6 +769,11 @@ def _describe(entry: Entry, claim: Claim, alive: Alive) -> EncodingAt:
     shares = [ShareAt(*place, is_sound, alive(place[1])) for place, is_sound in sorted(sound + damaged)]
     c = claim
     return EncodingAt(c.object_id, c.encoding_id, c.k, c.n, c.share_bytes, shares, c.granted)
+
+
+def _objects_of(shares: Iterable[AnnouncedShare]) -> list[tuple[bytes, bytes]]:
+    """Owners and object ids of shares that say these."""
+    return [(share.owner, share.object_id) for share in shares if share.object_id is not None]
 
 
 def _weight(share: AnnouncedShare) -> int:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 FILE = "catalog.sqlite"
 ROOM = 8 << 30  # bytes of rows: some 25 million images
-_VERSION = 2  # of SCHEMA, and of what is in its rows
+_VERSION = 3  # of SCHEMA, and of what is in its rows
 _APPLICATION = 0x54455343  # "TESC", which tells SQLite's files apart
 _CACHE = 32 << 20  # bytes of pages that SQLite keeps in memory
 _CHECKPOINT = 4000  # pages of 4 KiB that are written to the log before they move to the file

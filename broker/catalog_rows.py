@@ -8,18 +8,22 @@ CatalogDamaged: the catalog is a cache, and whoever has it makes it anew.
 from __future__ import annotations
 
 import sqlite3
+import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 import msgspec
 
 from broker.claims import Claim, Entry, Place
+from broker.plain import PLACE_SIZE, Plain, plain_claim, unpacked_claim
 from common.errors import IntegrityError
+from common.protocol.messages import MAX_SHARES
 
+Kept = Union[Entry, Plain]
 _Found = tuple[bytes, bytes, bytes]  # owner, object id, encoding id
 _SELECTED = 500  # rows asked for in one statement
 _BITS = 63  # of SQLite's integers; devices beyond that share theirs
@@ -91,7 +95,9 @@ class _Record(msgspec.Struct, array_like=True, gc=False):
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Record)
-_PLACE = 3  # bytes: share, and its device's slot
+_NUMBERS = struct.Struct(">QQB")  # of a row: ref, bits of devices, whether it is complete
+_UNREADABLE = TypeError, AttributeError, ValueError, IndexError, struct.error, msgspec.MsgspecError
+_ALIKE = 10_000  # places of encodings that are remembered, since they recur
 
 
 class CatalogRows:
@@ -101,7 +107,8 @@ class CatalogRows:
         self._begun = False
         self._devices: dict[int, bytes] = {}  # slot → device id
         self._slots: dict[bytes, int] = {}
-        self._places: dict[bytes, Place] = {}  # packed → one object for each, since they recur in many encodings
+        self._places: dict[bytes, tuple[Place, ...]] = {}  # packed → those of an encoding, which recur in many
+        self._apart: dict[bytes, int] = {}  # packed places → how many, where each is another share and device, else 0
         with self.asked():
             for slot, device in connection.execute("SELECT slot, device FROM devices"):
                 self._devices[slot], self._slots[device] = device, slot
@@ -131,7 +138,7 @@ class CatalogRows:
 
     # --- encodings
 
-    def entries(self, encoding_ids: Sequence[bytes]) -> Iterator[Entry]:
+    def entries(self, encoding_ids: Sequence[bytes]) -> Iterator[Kept]:
         """Those of these that there are."""
         for some in groups(encoding_ids):
             statement = f"SELECT * FROM encodings WHERE encoding IN ({','.join('?' * len(some))})"  # noqa: S608
@@ -140,21 +147,21 @@ class CatalogRows:
             for row in rows:
                 yield self._unpacked(*row)
 
-    def write(self, entries: Iterable[Entry]) -> None:
+    def write(self, entries: Iterable[Kept]) -> None:
         """Write these, or take them out where nothing is said of them any more."""
         added, changed, gone = [], [], []
-        for entry in sorted(entries, key=lambda entry: entry.ref):
-            if entry.is_empty:
-                if entry.stored:
-                    gone.append((entry.ref,))
-                entry.ref, entry.stored = 0, False
+        for kept in sorted(entries, key=lambda kept: kept.ref):
+            if isinstance(kept, Entry) and kept.is_empty:
+                if kept.stored:
+                    gone.append((kept.ref,))
+                kept.ref, kept.stored = 0, False
                 continue
-            row = self._packed(entry)
-            if entry.stored:
-                changed.append((*row, entry.ref))
+            row = self._packed(kept)
+            if kept.stored:
+                changed.append((*row, kept.ref))
             else:
-                added.append((entry.ref, entry.encoding_id, *row))
-                entry.stored = True
+                added.append((kept.ref, kept.encoding_id, *row))
+                kept.stored = True
         with self.asked():
             self.begin()
             self.connection.executemany("DELETE FROM encodings WHERE ref = ?", gone)
@@ -216,10 +223,13 @@ class CatalogRows:
         with self.asked():
             return [encoding_id for (encoding_id,) in self.connection.execute(statement, (owner, object_id))]
 
-    def count_of(self, owner: bytes, object_id: bytes, most: int) -> int:
-        """How many encodings an object has; `most` where it has more."""
-        some = "SELECT 1 FROM objects WHERE owner = ? AND object = ? LIMIT ?"
-        return self._value(f"SELECT count(*) FROM ({some})", owner, object_id, most)  # noqa: S608 - a constant
+    def counts_of(self, owner: bytes, object_ids: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+        """Those of an owner's objects of which there are encodings, and how many."""
+        for some in groups(object_ids):
+            asked = f"object IN ({','.join('?' * len(some))}) GROUP BY object"
+            statement = f"SELECT object, count(*) FROM objects WHERE owner = ? AND {asked}"  # noqa: S608 - of marks
+            with self.asked():
+                yield from self.connection.execute(statement, (owner, *some)).fetchall()
 
     def objects_behind(self, owner: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Object and encoding ids of an owner's encodings, of up to `limit` objects behind `after`, in order."""
@@ -268,7 +278,8 @@ class CatalogRows:
         if slot is None:
             return
         del self._devices[slot]
-        self._places = {packed: place for packed, place in self._places.items() if place.device != device}
+        self._places.clear()
+        self._apart.clear()
         with self.asked():
             self.begin()
             self.connection.execute("DELETE FROM devices WHERE slot = ?", (slot,))
@@ -320,52 +331,93 @@ class CatalogRows:
         except KeyError:
             raise CatalogDamaged("the catalog names a device that it does not know") from None
 
-    def _packed(self, entry: Entry) -> tuple[int, int, bytes]:
-        """The bits of an entry's devices, whether it is complete, and its record."""
+    def bit_of(self, device: bytes) -> int:
+        """The bit of a device, which gets a slot where it has none."""
+        return 1 << self.slot_of(device) % _BITS
+
+    def places_on(self, device: bytes) -> list[bytes]:
+        """Packed, the place of each share on a device."""
+        slot = self.slot_of(device).to_bytes(2, "big")
+        return [bytes((share,)) + slot for share in range(MAX_SHARES)]
+
+    def unpacked(self, plain: Plain) -> Entry:
+        """The same encoding, of which other things can be said."""
+        entry = Entry(plain.ref, plain.encoding_id, stored=plain.stored)
+        if plain.claim:
+            entry.sound[unpacked_claim(plain.claim, plain.encoding_id)] = self.unpacked_places(plain.places)
+        return entry
+
+    def _packed(self, kept: Kept) -> tuple[int, int, bytes]:
+        """The bits of an encoding's devices, whether it is complete, and its record."""
+        if isinstance(kept, Plain):
+            claim, places, devices = kept.claim, kept.places, kept.devices
+        else:
+            claim, devices = plain_claim(kept), 0
+            for device in kept.devices():
+                devices |= self.bit_of(device)
+            places = self._pack_places(next(iter(kept.sound.values()))) if claim else b""
+        if claim or isinstance(kept, Plain):
+            record = bytes((len(claim),)) + claim + places
+            complete = int(self._count_apart(places) == claim[1])
+        else:
+            record, complete = b"\0" + self._packed_entry(kept), int(kept.is_complete())
+        return devices, complete, _checksum(kept.ref, kept.encoding_id, devices, complete, record) + record
+
+    def _packed_entry(self, entry: Entry) -> bytes:
         claims = [
             _ClaimRow(c.owner, c.object_id, c.k, c.n, c.share_bytes, c.granted, c.depositor, self._pack_places(places))
             for c, places in entry.sound.items()
         ]
         revisions = [(self._pack_places((place,)), revision) for place, revision in entry.revisions.items()]
-        record = _ENCODER.encode(_Record(claims, self._pack_places(entry.damaged), revisions))
-        devices = 0
-        for device in entry.devices():
-            devices |= self._bit(device)
-        complete = int(entry.is_complete())
-        return devices, complete, _checksum(entry.ref, entry.encoding_id, devices, complete, record) + record
+        return _ENCODER.encode(_Record(claims, self._pack_places(entry.damaged), revisions))
 
     def _pack_places(self, places: Iterable[Place]) -> bytes:
         return b"".join([bytes((share,)) + self.slot_of(device).to_bytes(2, "big") for share, device in places])
 
-    def _unpacked(self, ref: int, encoding_id: bytes, devices: int, complete: int, stored: bytes) -> Entry:
+    def _count_apart(self, packed: bytes) -> int:
+        """How many places these are, where each is of another share, on another device; else 0."""
+        count = self._apart.get(packed)
+        if count is None:
+            places = self.unpacked_places(packed)
+            shares, devices = {place.share for place in places}, {place.device for place in places}
+            count = len(places) if len(shares) == len(devices) == len(places) else 0
+            if len(self._apart) >= _ALIKE:
+                self._apart.clear()
+            self._apart[packed] = count
+        return count
+
+    def _unpacked(self, ref: int, encoding_id: bytes, devices: int, complete: int, stored: bytes) -> Kept:
         try:
-            checksum = _checksum(ref, encoding_id, devices, complete, stored[_CHECKSUM:])
-            if stored[:_CHECKSUM] != checksum:
+            record = stored[_CHECKSUM:]
+            if stored[:_CHECKSUM] != _checksum(ref, encoding_id, devices, complete, record):
                 raise CatalogDamaged("a row of the catalog is damaged")
-            record = _DECODER.decode(memoryview(stored)[_CHECKSUM:])
-        except (TypeError, AttributeError, OverflowError, ValueError, msgspec.MsgspecError) as error:
+            size = record[0] + 1
+            if size > 1:
+                return Plain(ref, encoding_id, claim=record[1:size], places=record[size:], devices=devices)
+            read = _DECODER.decode(record[1:])
+        except _UNREADABLE as error:
             raise CatalogDamaged("a row of the catalog is damaged") from error
         entry = Entry(ref, encoding_id, stored=True)
-        for c in record.claims:
+        for c in read.claims:
             claim = Claim(c.owner, c.object_id, encoding_id, c.k, c.n, c.share_bytes, c.granted, c.depositor)
-            entry.sound[claim] = self._unpack_places(c.places)
-        entry.damaged = self._unpack_places(record.damaged)
-        entry.revisions = {self._unpack_places(packed)[0]: revision for packed, revision in record.revisions}
+            entry.sound[claim] = self.unpacked_places(c.places)
+        entry.damaged = self.unpacked_places(read.damaged)
+        entry.revisions = {self.unpacked_places(packed)[0]: revision for packed, revision in read.revisions}
         return entry
 
-    def _unpack_places(self, packed: bytes) -> tuple[Place, ...]:
-        try:
-            return tuple([self._places[packed[at : at + _PLACE]] for at in range(0, len(packed), _PLACE)])
-        except KeyError:
-            pass
-        for at in range(0, len(packed), _PLACE):
-            one = packed[at : at + _PLACE]
-            self._places[one] = Place(one[0], self._device(int.from_bytes(one[1:], "big")))
-        return self._unpack_places(packed)
+    def unpacked_places(self, packed: bytes) -> tuple[Place, ...]:
+        places = self._places.get(packed)
+        if places is None:
+            ones = [packed[at : at + PLACE_SIZE] for at in range(0, len(packed), PLACE_SIZE)]
+            places = tuple([Place(one[0], self._device(int.from_bytes(one[1:], "big"))) for one in ones])
+            if len(self._places) >= _ALIKE:
+                self._places.clear()
+            self._places[packed] = places
+        return places
 
 
 def _checksum(ref: int, encoding_id: bytes, devices: int, complete: int, record: bytes) -> bytes:
-    numbers = ref.to_bytes(8, "big") + devices.to_bytes(8, "big") + complete.to_bytes(1, "big")
+    numbers = _NUMBERS.pack(ref, devices, complete)
     return zlib.crc32(record, zlib.crc32(encoding_id + numbers)).to_bytes(_CHECKSUM, "big")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -80,10 +80,24 @@ class ChangeLog:
                 raise CatalogDamaged("what changed of the catalog is damaged")
             return rows
 
+    def note_all(self, objects: Collection[tuple[bytes, bytes]]) -> None:
+        """What is known of these owners' objects changed."""
+        if self._is_followed:
+            for owner, object_id in objects:
+                self.note(owner, object_id)
+        else:
+            self.number += len(objects)
+            self._state.forgotten = self.number
+
+    @property
+    def _is_followed(self) -> bool:
+        """Whether somebody may be in step; nobody is while devices announce for the first time."""
+        return self._told >= self._state.forgotten
+
     def note(self, owner: bytes, object_id: bytes) -> None:
         """What is known of an owner's object changed."""
         self.number += 1
-        if self._told < self._state.forgotten:  # nobody is in step, as while devices announce for the first time
+        if not self._is_followed:
             self._state.forgotten = self.number
             return
         before = self._changed.pop((owner, object_id), None)

@@ -16,6 +16,7 @@ from common.protocol.messages import DeviceKind
 
 SETTLE = 10.0  # seconds after the broker's start in which devices that are not here yet may still come
 _REPORTED = 1.0  # seconds by which what a report says may be older than it is
+_LEARNING = 600.0  # seconds after the broker's start in which devices tell it what it forgot
 SILENCE = 5.0  # seconds without a report after which a device is taken for gone
 
 
@@ -128,6 +129,11 @@ class Devices:
     def any_announcing(self) -> bool:
         """Whether one that is connected has yet to announce all that it holds."""
         return any(state.connected and not state.complete for state in self._states.values())
+
+    def is_learning(self, now: float) -> bool:
+        """Whether one that is connected is to tell for the first time all that it holds; soon after the start only."""
+        news = any(state.connected and not state.complete and not state.heard for state in self._states.values())
+        return news and now - self._started < _LEARNING
 
     def known_complete(self, device: bytes) -> bool:
         """It is here, and has announced all that it holds: what it tells is news."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Iterator, Sequence
 from typing import Optional
 
-from broker.catalog_rows import CatalogRows
+from broker.catalog_rows import CatalogRows, Kept
 from broker.claims import Entry
+from broker.plain import Plain
 
-_HELD = 4096  # entries
+_HELD = 16_384  # encodings
 _WALKED = 2000  # rows of a device looked at together
 
 
@@ -17,8 +19,8 @@ class Entries:
 
     def __init__(self, rows: CatalogRows) -> None:
         self._rows = rows
-        self._held: dict[bytes, Entry] = {}  # some of all, and empty ones of encodings that there are not
-        self._changed: set[Entry] = set()  # of these, those that are to be written
+        self._held: dict[bytes, Kept] = {}  # some of all, and empty ones of encodings that there are not
+        self._changed: dict[bytes, None] = {}  # of these, those that are to be written
         self.count = rows.count()
         self.last_ref = rows.last_ref()  # of the encoding that came last
 
@@ -26,36 +28,56 @@ class Entries:
         """Read all of these at once that are not held, since they are asked for next."""
         if len(self._held) > _HELD:
             self.write()
-            self._held.clear()
+            for encoding_id in list(itertools.islice(self._held, len(self._held) // 2)):
+                del self._held[encoding_id]
         missing = [encoding_id for encoding_id in dict.fromkeys(encoding_ids) if encoding_id not in self._held]
         if missing:
-            self._held.update((encoding_id, Entry(0, encoding_id)) for encoding_id in missing)
-            self._held.update((entry.encoding_id, entry) for entry in self._rows.entries(missing))
+            self._held.update((encoding_id, Plain(0, encoding_id)) for encoding_id in missing)
+            self._held.update((kept.encoding_id, kept) for kept in self._rows.entries(missing))
+
+    def plain(self, encoding_id: bytes) -> Optional[Plain]:
+        """One that `hold` was asked for, as it is packed; None where it is no plain one."""
+        kept = self._held[encoding_id]
+        return kept if isinstance(kept, Plain) else None
 
     def get(self, encoding_id: bytes) -> Optional[Entry]:
         """What is said of an encoding; None where that is nothing."""
-        entry = self._held.get(encoding_id)
-        if entry is None:
+        if encoding_id not in self._held:
             self.hold([encoding_id])
-            entry = self._held[encoding_id]
-        return None if entry.is_empty else entry
+        kept = self._held[encoding_id]
+        if isinstance(kept, Plain):
+            if not kept.claim:
+                return None
+            kept = self.unpack(kept)
+        return None if kept.is_empty else kept
+
+    def unpack(self, plain: Plain) -> Entry:
+        """It is about to become more than that."""
+        entry = self._held[plain.encoding_id] = self._rows.unpacked(plain)
+        return entry
 
     def add(self, encoding_id: bytes) -> Entry:
         """An entry for an encoding of which `get` said that there is none."""
-        entry = self._held[encoding_id]
-        if not entry.ref:
-            self.last_ref += 1
-            entry.ref = self.last_ref
-        self.count += 1
+        kept = self._held[encoding_id]
+        entry = self.unpack(kept) if isinstance(kept, Plain) else kept
+        self.enter(entry)
         return entry
 
-    def change(self, entry: Entry) -> None:
-        self._changed.add(entry)
+    def enter(self, kept: Kept) -> None:
+        """Number an encoding of which nothing was said before."""
+        if not kept.ref:
+            self.last_ref += 1
+            kept.ref = self.last_ref
+        self.count += 1
+
+    def change(self, kept: Kept) -> None:
+        self._held[kept.encoding_id] = kept
+        self._changed[kept.encoding_id] = None
 
     def write(self) -> None:
         """For whoever reads the rows."""
         if self._changed:
-            self._rows.write(self._changed)
+            self._rows.write([self._held[encoding_id] for encoding_id in self._changed])
             self._changed.clear()
 
     def on(self, device: bytes) -> Iterator[Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from broker.catalog_rows import CatalogRows
 
@@ -14,11 +15,23 @@ class Objects:
         self._rows = rows
         self._changed: dict[tuple[bytes, bytes, bytes], bool] = {}  # what is to be written: whether it is found so
         self._added: Counter[tuple[bytes, bytes]] = Counter()  # of that
+        self._counted: dict[tuple[bytes, bytes], int] = {}  # of some objects, how many encodings the rows have
         self.several = set(rows.several())  # owners and object ids that have several encodings
 
-    def count(self, owner: bytes, object_id: bytes, most: int) -> int:
-        """How many encodings an object has, by estimate; `most` or more where it has more."""
-        return self._rows.count_of(owner, object_id, most) + self._added[owner, object_id]
+    def hold(self, objects: Iterable[tuple[bytes, bytes]]) -> None:
+        """Count the encodings of all of these at once, since they are asked for next."""
+        self._counted = dict.fromkeys(objects, 0)
+        by_owner: dict[bytes, list[bytes]] = {}
+        for owner, object_id in self._counted:
+            by_owner.setdefault(owner, []).append(object_id)
+        for owner, object_ids in by_owner.items():
+            self._counted.update(((owner, object_id), n) for object_id, n in self._rows.counts_of(owner, object_ids))
+
+    def count(self, owner: bytes, object_id: bytes) -> int:
+        """How many encodings an object has, by estimate."""
+        if (owner, object_id) not in self._counted:
+            self.hold([(owner, object_id)])
+        return self._counted[owner, object_id] + self._added[owner, object_id]
 
     def add(self, owner: bytes, object_id: bytes, encoding_id: bytes) -> None:
         self._changed[owner, object_id, encoding_id] = True
@@ -48,3 +61,4 @@ class Objects:
             self._rows.change_objects(added, [found for found, is_found in self._changed.items() if not is_found])
             self._changed.clear()
             self._added.clear()
+            self._counted.clear()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from broker.budget import CLAIM, PLACE, part
 from broker.catalog_rows import CatalogRows
-from broker.claims import Claim
 
 _HELD = 2048  # owners
 
@@ -17,16 +15,15 @@ class Owned:
         self._held: dict[bytes, dict[bytes, list[int]]] = {}  # of some: device → bytes of blocks, and of rows
         self._changed: set[bytes] = set()
 
-    def count(self, claim: Claim, device: bytes, claims: int) -> None:
-        """Count a share for its owner, or who left it for them.
+    def count(self, owner: bytes, device: bytes, size: int, room: int) -> None:
+        """Count shares for their owner, or who left them for another: bytes of blocks, and of the catalog.
 
-        claims: how many are made of it, its grants among them; where it is negative, so many less.
+        Negative where there are so many less.
         """
-        owner = claim.depositor or claim.owner
         devices = self._by_device(owner)
         counted = devices.setdefault(device, [0, 0])
-        counted[0] += claim.share_bytes if claims > 0 else -claim.share_bytes
-        counted[1] += claims * part(CLAIM, PLACE, claim.n)
+        counted[0] += size
+        counted[1] += room
         if not counted[1]:
             del devices[device]
         self._changed.add(owner)

@@ -87,6 +87,7 @@ Answered = tuple[Message, Optional[bytes]]  # header, payload
 _MAX_RETIRED_OWNERS = 10_000  # so that no client makes the list of members grow without end
 _MAX_OVER_LIMITS = 12  # told in one answer, whose header has to stay small
 _FORGOTTEN = 4000  # encodings of a device that is no member any more, at a tick
+_LEARNING_PERIOD = 5.0  # seconds between commits while devices tell what the broker forgot
 _EXPIRY_PERIOD = 3600  # seconds between looks for tombstones that have come to their end
 
 _Encodings = Annotated[list[Identifier], msgspec.Meta(max_length=MAX_OBJECTS)]
@@ -122,6 +123,7 @@ class Queries:
         self._deletions: Coalesced[tuple[str, bytes, bytes, int]] = Coalesced()
         self._today = today
         self._next_expiry = 0
+        self._next_commit = 0.0
         self.catalog = Catalog(self.has_retired, budget, storage)
         self.overruns = Overruns(self.name_of, record)
         origins = origins or VaultOrigins()
@@ -146,11 +148,17 @@ class Queries:
         self.overruns.expire(now)
         self._checks.expire(now)
         self.catalog.drop_unnamed()
-        self.catalog.commit()
+        self._commit(now)
         if self._today() >= self._next_expiry:
             self._next_expiry = self._today() + _EXPIRY_PERIOD
             for encoding_id in self.catalog.tombstones.expire(self._today()):
                 self.catalog.touch(encoding_id)
+
+    def _commit(self, now: float) -> None:
+        """Make the catalog durable; not at once while devices tell it anew, each of them the same encodings."""
+        if now >= self._next_commit:
+            self._next_commit = now + _LEARNING_PERIOD if self.devices.is_learning(now) else now
+            self.catalog.commit()
 
     def _forget_revoked(self) -> None:
         for device in self.catalog.devices() - self.devices.members().keys():
@@ -244,7 +252,7 @@ class Queries:
         return Holdings(GRANTED, self.devices.settled(now)), pack(found)
 
     def list_objects(self, header: ListObjects, owner: bytes, now: float) -> Answered:
-        self.catalog.commit()  # what is told is known after a restart too, so that only what changed then is told again
+        self._commit(now)  # what is told is known after a restart too, so that only what changed then is told again
         limit = header.limit
         while True:
             found, rest = self.catalog.page(owner, header.after, limit, lambda d: self.devices.alive(d, now))
@@ -254,7 +262,7 @@ class Queries:
             limit //= 2  # a page of objects with very many shares: a shorter one fits into a message
 
     def list_changes(self, header: ListChanges, owner: bytes, now: float) -> Answered:
-        self.catalog.commit()  # as above
+        self._commit(now)  # as above
         log, limit = self.catalog.changes, header.limit
         if not log.knows(header.epoch, header.number):
             return Changes(GRANTED, log.epoch, log.tell()), None

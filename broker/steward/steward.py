@@ -159,6 +159,8 @@ class Steward:
             self._begin_repairs(now)
 
     def _look(self, now: float, most: int) -> None:
+        if self._devices.is_learning(now):
+            return  # what is found now holds until the next page comes
         for encoding_id in self.survey.look(now, most):
             self._propagation.look(encoding_id)
 

@@ -20,12 +20,9 @@ _ENCODER = msgspec.msgpack.Encoder()
 def digest_of(share: AnnouncedShare) -> int:
     """Of one share as brokers keep it: of a damaged one nothing but that it is, and its grants in order, each once."""
     if share.object_id is None or not share.sound:
-        return _hashed([share.encoding_id, share.share])
-    grants = sorted({(grant.owner, grant.object_id) for grant in share.grants})
-    depositor = share.depositor or _NOBODY
-    claimed = [share.object_id, share.owner, share.k, share.n, share.share_bytes, share.revision, grants, depositor]
-    return _hashed([share.encoding_id, share.share, *claimed])
-
-
-def _hashed(value: list[object]) -> int:
-    return int.from_bytes(blake3(_ENCODER.encode(value)).digest(DIGEST_SIZE), "big")
+        said: tuple[object, ...] = (share.encoding_id, share.share)
+    else:
+        whose = share.encoding_id, share.share, share.object_id, share.owner
+        grants = sorted({(grant.owner, grant.object_id) for grant in share.grants}) if share.grants else ()
+        said = (*whose, share.k, share.n, share.share_bytes, share.revision, grants, share.depositor or _NOBODY)
+    return int.from_bytes(blake3(_ENCODER.encode(said)).digest(DIGEST_SIZE), "big")
