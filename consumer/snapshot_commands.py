@@ -184,7 +184,7 @@ async def list_files(repository: Repository, selection: Selection, *, as_json: b
     snapshots, unread = await _snapshots(repository, reader)
     newest = newest_of_each(snapshots)
     names = [kept.sha256 for kept in newest]
-    paths: Optional[dict[bytes, list[str]]] = None
+    paths: Optional[dict[bytes, list[bytes]]] = None
     complete = False
     if not repository.index.knows_paths(names):
         paths, complete = await _paths(reader, newest)
@@ -198,23 +198,23 @@ async def list_files(repository: Repository, selection: Selection, *, as_json: b
         repository.index.keep_paths(paths, names)
 
 
-async def _paths(reader: SnapshotReader, snapshots: Iterable[KeptSnapshot]) -> tuple[dict[bytes, list[str]], bool]:
+async def _paths(reader: SnapshotReader, snapshots: Iterable[KeptSnapshot]) -> tuple[dict[bytes, list[bytes]], bool]:
     """SHA-256 → where these snapshots have it, and whether all of their trees could be read."""
-    paths: dict[bytes, list[str]] = {}
+    paths: dict[bytes, list[bytes]] = {}
     complete = True
     for kept in snapshots:
         listing = await reader.listing(kept.snapshot.root)
         complete = complete and not listing.failed
         for each in listing.entries:
             if each.entry.type is EntryType.FILE and each.entry.content is not None:
-                paths.setdefault(each.entry.content, []).append(each.shown)
+                paths.setdefault(each.entry.content, []).append(b"/".join(each.path))
     return paths, complete
 
 
 class _Tally:
     """Prints images, and counts them."""
 
-    def __init__(self, selection: Selection, paths: Optional[dict[bytes, list[str]]], *, as_json: bool) -> None:
+    def __init__(self, selection: Selection, paths: Optional[dict[bytes, list[bytes]]], *, as_json: bool) -> None:
         """`paths`: in the newest snapshots, by SHA-256; None where the images know them."""
         self._selection = selection
         self._paths = paths
@@ -226,7 +226,8 @@ class _Tally:
         lines, selects = [], bool(self._selection)
         for image in images:
             self._images += 1
-            known = image.paths if self._paths is None else self._paths.get(image.mapping.image_sha256, [])
+            paths = image.paths if self._paths is None else self._paths.get(image.mapping.image_sha256, [])
+            known = [os.fsdecode(path) for path in paths]
             if selects:
                 self._undated += self._selection.undated([image.mapping])
                 names = [path.rpartition("/")[2] for path in known] or [image.mapping.name]

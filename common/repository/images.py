@@ -54,7 +54,7 @@ class ListedImage:
     mapping: Described
     restorable: bool
     object_id: bytes
-    paths: Sequence[str] = ()  # in the newest snapshots, where these are known
+    paths: Sequence[bytes] = ()  # in the newest snapshots, where these are known
 
     @property
     def sha256(self) -> str:

@@ -510,7 +510,7 @@ class VaultIndex:
 
         return self._do(compare)
 
-    def keep_paths(self, paths: Mapping[bytes, Sequence[str]], snapshots: Iterable[bytes]) -> None:
+    def keep_paths(self, paths: Mapping[bytes, Sequence[bytes]], snapshots: Iterable[bytes]) -> None:
         """Have all images know where these snapshots have them; `paths`: by SHA-256, as the snapshots."""
         until = self._do(_last)
         changed: list[tuple[int, ObjectRow]] = []

@@ -157,7 +157,7 @@ class ObjectRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     object_id: bytes
     encodings: list[KeptEncoding]
     described: Optional[Described]
-    paths: list[str] = []  # of an image, in the newest snapshots (`VaultIndex.keep_paths`)
+    paths: list[bytes] = []  # of an image, in the newest snapshots (`VaultIndex.keep_paths`)
 
 
 class MappingRow(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -294,17 +294,17 @@ def test_paths_are_known_until_there_is_another_snapshot_or_image(index: VaultIn
     (encoding, _) = told(index, mapping, other)
     snapshots = [bytes(32), b"s" * 32]
     assert not index.knows_paths([])
-    index.keep_paths({mapping.image_sha256: ["a/b", "c"]}, snapshots)
+    index.keep_paths({mapping.image_sha256: [b"a/b", b"\xff"]}, snapshots)
     assert index.knows_paths(reversed(snapshots))
     assert not index.knows_paths(snapshots[:1])
-    assert [rows[0].paths for rows in index.images()] == [["a/b", "c"], []]
+    assert [rows[0].paths for rows in index.images()] == [[b"a/b", b"\xff"], []]
     index.apply({encoding.object_id: [located_at(mapping, shares=encoding.shares[1:])]})
     assert index.knows_paths(snapshots)
-    assert [rows[0].paths for rows in index.images()] == [["a/b", "c"], []]
+    assert [rows[0].paths for rows in index.images()] == [[b"a/b", b"\xff"], []]
     told(index, mapping_of(3))
     assert not index.knows_paths(snapshots)
-    index.keep_paths({other.image_sha256: ["d"]}, snapshots)
-    assert [rows[0].paths for rows in index.images()] == [[], ["d"], []]
+    index.keep_paths({other.image_sha256: [b"d"]}, snapshots)
+    assert [rows[0].paths for rows in index.images()] == [[], [b"d"], []]
 
 
 # --- in order, and by digits
