@@ -185,7 +185,10 @@ class Run:
         return outcome if matters and (source.kind is None or isinstance(outcome, FailedImage)) else None
 
     def untouched(self) -> Iterator[FailedImage]:
-        """The arguments of which nothing was stored, neither by themselves nor by another that has the same in it."""
+        """The arguments of which nothing was stored, neither by themselves nor by another that has the same in it.
+
+        To be asked once, before `record`: a snapshot that lacks them is incomplete.
+        """
         left = [argument for number, argument in enumerate(self.arguments) if number not in self._touched]
         found_elsewhere: set[str] = set()
         if left and self.trees is not None:
@@ -193,6 +196,8 @@ class Run:
             found_elsewhere = touched | (set(map(located, left)) - root_paths(self.arguments).keys())
         for argument in left:
             if located(argument) not in found_elsewhere:
+                if self.trees is not None:
+                    self.trees.failed += 1
                 yield nothing_stored(argument)
 
 

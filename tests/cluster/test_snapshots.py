@@ -149,10 +149,12 @@ def test_a_list_shows_every_path_of_a_content_and_neither_trees_nor_snapshots(us
 
 def test_a_put_that_fails_for_some_records_the_rest_and_says_that_it_lacks_some(user: User) -> None:
     make_album(user)
-    ended = put(user, "album", "missing.jpg", "--json", exit_code=3)
+    write(user.folder / "papers/.nobackup", b"")  # so that nothing of it is stored
+    ended = put(user, "album", "missing.jpg", "papers", "--json", exit_code=3)
     (recorded,) = [each for each in ended.objects if each["state"] == "snapshot"]
     assert recorded["complete"] is False
-    assert "INCOMPLETE: 1 could not be stored" in get(user, "--snapshots").lines[0]
+    assert sum(each["state"] == "failed" for each in ended.objects) == 2
+    assert "INCOMPLETE: 2 could not be stored" in get(user, "--snapshots").lines[0]
     get(user, "--snapshot", "latest", "--output", "back")
     assert differences(user.folder / "album", user.folder / "back/album") == ""
 
