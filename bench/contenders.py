@@ -8,11 +8,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Callable, Protocol, runtime_checkable
 
 from bench.metering import Measured, Meter, run_metered
 from bench.report import TESSERA
@@ -119,18 +119,20 @@ class OverSsh:
         shutil.rmtree(self._stored, ignore_errors=True)
 
     def put(self, workload: Workload) -> Measured:
-        return self._copy(os.fspath(workload.folder), f"{HOST}:{self._stored}")
+        return self._copy(os.fspath(workload.folder), f"{self._server.address}:{self._stored}")
 
     def get(self, workload: Workload, into: Path) -> Measured:
-        return self._copy(f"{HOST}:{self._stored}", os.fspath(into))
+        return self._copy(f"{self._server.address}:{self._stored}", os.fspath(into))
 
     def _copy(self, source: str, target: str) -> Measured:
+        return Measured(run_metered(self._server.within(self.command(source, target))))
+
+    def command(self, source: str, target: str) -> list[str]:
+        """What copies a folder."""
         if self._tool == "scp":
-            return Measured(
-                run_metered(["scp", "-q", "-r", "-P", str(self._server.port), *self._server.options, source, target])
-            )
+            return ["scp", "-q", "-r", "-P", str(self._server.port), *self._server.options, source, target]
         shell = " ".join(["ssh", "-p", str(self._server.port), *self._server.options])
-        return Measured(run_metered(["rsync", "-a", "-e", shell, f"{source}/", target]))
+        return ["rsync", "-a", "-e", shell, f"{source}/", target]
 
 
 class Restic:
@@ -157,24 +159,49 @@ class Restic:
 
 @dataclass(frozen=True)
 class SshServer:
+    """An sshd with keys of its own in `place`. `within`: the command that runs one where its clients are."""
+
     place: Path
     port: int
     options: list[str]
+    address: str = HOST
+    within: Callable[[Sequence[str]], Sequence[str]] = list
+
+    @property
+    def command(self) -> list[str]:
+        """What runs it."""
+        sshd = shutil.which("sshd", path=COMMANDS) or "sshd"
+        return [sshd, "-D", "-q", "-f", os.fspath(self.place / "ssh" / "config")]
 
 
 @contextmanager
 def ssh_server(place: Path) -> Iterator[SshServer]:
-    """An sshd with keys of its own, on a port of this machine."""
-    sshd = shutil.which("sshd", path=COMMANDS) or "sshd"
+    """An sshd on a port of this machine."""
+    server = prepare_ssh_server(place, HOST, find_base_port(1))
+    with subprocess.Popen(server.command) as process:
+        try:
+            end = time.monotonic() + _TIMEOUT
+            while not port_answers(server.port):
+                if process.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError("the sshd of the bench did not start")
+                time.sleep(0.05)
+            yield server
+        finally:
+            process.terminate()
+
+
+def prepare_ssh_server(
+    place: Path, address: str, port: int, within: Callable[[Sequence[str]], Sequence[str]] = list
+) -> SshServer:
+    """Make the keys and the settings of one, which is not started."""
     keys = place / "ssh"
-    keys.mkdir(mode=0o700)
+    keys.mkdir(mode=0o700, parents=True)
     for name in ("host", "user"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", os.fspath(keys / name)]
         subprocess.run(command, check=True)
-    port = find_base_port(1)
     settings = [
         f"Port {port}",
-        f"ListenAddress {HOST}",
+        f"ListenAddress {address}",
         f"HostKey {keys / 'host'}",
         f"AuthorizedKeysFile {keys / 'user.pub'}",
         f"Ciphers {_CIPHER}",
@@ -188,15 +215,7 @@ def ssh_server(place: Path) -> Iterator[SshServer]:
     (keys / "config").write_text("\n".join(settings) + "\n")
     with suppress(PermissionError):
         Path("/run/sshd").mkdir(exist_ok=True)  # sshd asks for it when root starts it
-    with subprocess.Popen([sshd, "-D", "-q", "-f", os.fspath(keys / "config")]) as server:
-        try:
-            end = time.monotonic() + _TIMEOUT
-            while not port_answers(port):
-                if server.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError("the sshd of the bench did not start")
-                time.sleep(0.05)
-            known = ["StrictHostKeyChecking=no", f"UserKnownHostsFile={keys / 'known'}", f"Ciphers={_CIPHER}"]
-            options = [word for setting in known for word in ("-o", setting)]
-            yield SshServer(place, port, ["-F", "none", "-i", os.fspath(keys / "user"), *options])
-        finally:
-            server.terminate()
+    known = ["StrictHostKeyChecking=no", f"UserKnownHostsFile={keys / 'known'}", f"Ciphers={_CIPHER}"]
+    options = [word for setting in known for word in ("-o", setting)]
+    options = ["-F", "none", "-i", os.fspath(keys / "user"), *options]
+    return SshServer(place, port, options, address, within)

@@ -7,10 +7,10 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from common.errors import TesseraError
 
@@ -33,16 +33,28 @@ class Sandbox:
         user = [] if _is_root() else ["--user", "--preserve-credentials"]
         return ["nsenter", f"--target={self._holder}", *user, *self._namespaces, "--", *command]
 
-    def run(self, *command: str) -> str:
-        """What it printed; `TesseraError` where it fails."""
-        ended = subprocess.run(self.within(*command), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    @property
+    def holder(self) -> int:
+        """The process that keeps it."""
+        return self._holder
+
+    def run(self, *command: str, environment: Optional[Mapping[str, str]] = None) -> str:
+        """What it printed; `TesseraError` where it fails. `environment`: default is this process's."""
+        ended = subprocess.run(
+            self.within(*command), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
+        )
         if ended.returncode != 0:
             raise TesseraError(f"{command[0]} ended with {ended.returncode}: {(ended.stderr or ended.stdout).strip()}")
         return ended.stdout
 
     @contextmanager
-    def running(self, log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A server in the sandbox, which ends with the block or with this process; what it says goes into a log."""
+    def running(
+        self, log: Path, *command: str, environment: Optional[Mapping[str, str]] = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A server in the sandbox, which ends with the block or with this process; what it says goes into a log.
+
+        `environment`: default is this process's.
+        """
         with (
             log.open("ab") as said,
             subprocess.Popen(
@@ -50,6 +62,7 @@ class Sandbox:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
+                env=environment,
                 start_new_session=True,  # an interruption from the terminal is for the bench, which ends this
             ) as process,
         ):
