@@ -8,6 +8,7 @@ In the order in which an image passes them:
     restoring    decode → open → verify: the image, segment by segment
     output       the file: under another name until the image is proven, then renamed
     group_commit  many files made durable together
+    batch        many small images together
     restorer     many images at a time, each from the first encoding that can be restored
     snapshots    which snapshots there are, and what is in them; `differences` between two
     naming       the plan of names: under which path each entry of a snapshot is restored

@@ -12,17 +12,22 @@ import os
 import stat
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
+from common.chunks import chunks
 from common.errors import NotFoundError, TesseraError, UnstorableError, cannot_write
 from common.files import open_regular, rename_new, rename_over, unfinished
 from common.process.events import Warned
+from common.protocol.messages import EncodingAt, is_at_hand
 from common.repository.repository import Repository
 from common.text import printable
 from common.vault.mapping import Mapping
 from common.vault.tree import KEPT, EntryType
+from consumer.batch import MAX_IMAGES, SmallImage, fits
 from consumer.events import Changed, NotRestored, Restored
 from consumer.naming import Plan, plan_names
 from consumer.output import Output, is_special, remove_unfinished, told_removed
@@ -36,6 +41,16 @@ _NOTED = {EntryType.PIPE: "named pipe", EntryType.SOCKET: "socket", EntryType.DE
 
 HardLinkName = tuple[int, int, bytes]
 Locate = Callable[[Sequence[bytes]], Awaitable[dict[bytes, Located]]]
+
+
+class _Found(NamedTuple):
+    """A content, the first path for it, and where it is: in the target, or in the cluster, with its first mapping."""
+
+    sha256: bytes
+    path: Path
+    here: Optional[Path]
+    located: Optional[Located]
+    mapping: Optional[Mapping]
 
 
 class TreeRestorer:
@@ -131,10 +146,9 @@ class TreeRestorer:
         running: deque[asyncio.Future[list[None]]] = deque()  # two: at the end of one alone devices have little to do
         try:
             for end in range(_AT_ONCE, len(contents) + _AT_ONCE, _AT_ONCE):
-                present, located = await found
+                contents_found = await found
                 found = asyncio.ensure_future(self._find(contents[end : end + _AT_ONCE], by_content))
-                some = [self._content(each, by_content[each], present[each], located.get(each)) for each in present]
-                running.append(asyncio.gather(*some))
+                running.append(asyncio.gather(*self._restoring(contents_found, by_content)))
                 if len(running) > 1:
                     await running.popleft()
             while running:
@@ -145,20 +159,61 @@ class TreeRestorer:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
-    async def _find(
-        self, contents: Sequence[bytes], files: dict[bytes, list[Listed]]
-    ) -> tuple[dict[bytes, Optional[Path]], dict[bytes, Located]]:
+    async def _find(self, contents: Sequence[bytes], files: dict[bytes, list[Listed]]) -> list[_Found]:
         """Where contents are in the target, and where the others are in the cluster."""
-        present = {sha256: await self._here(sha256, files[sha256]) for sha256 in contents}
+        paths = [self._at(files[sha256][0].path) for sha256 in contents]
+        present = {sha256: await self._here(sha256, files[sha256], path) for sha256, path in zip(contents, paths)}
         lacking = [sha256 for sha256, path in present.items() if path is None]
-        return present, await self._locate(lacking) if lacking else {}
+        located = await self._locate(lacking) if lacking else {}
+        first = {sha256: each[0] for sha256, each in located.items() if not isinstance(each, NotFoundError)}
+        mappings = await self._repository.mappings.of(filter(is_at_hand, first.values()))
+        return [
+            _Found(sha256, path, here, located.get(sha256), _mapping_of(first.get(sha256), mappings))
+            for (sha256, here), path in zip(present.items(), paths)
+        ]
 
-    async def _here(self, sha256: bytes, files: Sequence[Listed]) -> Optional[Path]:
-        """Where the content is in the target already."""
-        for each in files:
+    def _restoring(self, found: Sequence[_Found], files: dict[bytes, list[Listed]]) -> Iterator[Awaitable[None]]:
+        """The work that restores contents: those that are small together."""
+        small: list[tuple[_Found, SmallImage]] = []
+        for each in found:
+            image = self._small(each, files[each.sha256])
+            if image is None:
+                yield self._content(each.sha256, files[each.sha256], each.here, each.located)
+            else:
+                small.append((each, image))
+        for some in chunks(small, MAX_IMAGES):
+            yield self._batch(some, files)
+
+    def _small(self, found: _Found, files: Sequence[Listed]) -> Optional[SmallImage]:
+        """What a batch makes of a content; None where it is not for one."""
+        mapping, located = found.mapping, found.located
+        if mapping is None or not isinstance(located, list) or len(files) > 1 or files[0].entry.hard_link is not None:
+            return None
+        if not fits(located[0], mapping):
+            return None
+        if files[0].path[:-1] not in self._made and os.path.lexists(found.path):
+            return None
+        return SmallImage(located[0], mapping, partial(Output, found.path, replace=False))
+
+    async def _batch(self, batch: Sequence[tuple[_Found, SmallImage]], files: dict[bytes, list[Listed]]) -> None:
+        """Restore small images together, and each that does not come so by itself."""
+        left = []
+        restored = await self._restorer.restore_small([image for _, image in batch])
+        for (found, _), done in zip(batch, restored):
+            (each,) = files[found.sha256]
+            if done is None:
+                left.append(self._content(found.sha256, [each], None, found.located))
+            else:
+                self._set(found.path, each)
+                self._repository.emit(replace(done, name=each.shown))
+        await asyncio.gather(*left)
+
+    async def _here(self, sha256: bytes, files: Sequence[Listed], first: Path) -> Optional[Path]:
+        """Where the content is in the target already; `first`: the path of the first file."""
+        for number, each in enumerate(files):
             if each.path[:-1] in self._made:
                 continue
-            path, size = self._at(each.path), each.entry.size or 0
+            path, size = self._at(each.path) if number else first, each.entry.size or 0
             # Most often nothing is there, which takes a thread ten times as long to say as this one.
             if _may_be_there(path, size) and await asyncio.to_thread(_is_there, path, sha256, size):
                 return path
@@ -253,6 +308,10 @@ class TreeRestorer:
         sha256 = each.entry.content.hex() if each.entry.content is not None else ""
         text = str(error) if str(error).startswith(each.shown) else f"{printable(each.shown)}: {error}"
         self._repository.emit(NotRestored(sha256, type(error)(text, advice=error.advice)))
+
+
+def _mapping_of(encoding: Optional[EncodingAt], mappings: dict[tuple[bytes, bytes], Mapping]) -> Optional[Mapping]:
+    return None if encoding is None else mappings.get((encoding.object_id, encoding.encoding_id))
 
 
 def _may_be_there(path: Path, size: int) -> bool:

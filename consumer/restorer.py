@@ -10,17 +10,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Optional, Union
 
+from common.chunks import chunks
 from common.erasure import ErasureCode
-from common.errors import IntegrityError, NoRoomError, NotEnoughError, NotFoundError, TesseraError
+from common.errors import IntegrityError, NoRoomError, NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.link.window import Window
-from common.process.events import BytesExpected, ignore
+from common.process.events import BytesDone, BytesExpected, ignore
 from common.protocol.messages import BadShare, EncodingAt, is_at_hand, shares_at_hand
 from common.repository.repository import Repository
 from common.text import is_full
 from common.vault.mapping import Mapping
+from consumer.batch import BATCHES, MAX_IMAGES, BatchRestorer, SmallImage, fits
 from consumer.destination import Destination
 from consumer.events import Attempt, BytesReceived, Emit, Missing, NotRestored, Restored
 from consumer.gathering import Gathering
@@ -46,6 +49,8 @@ class Restorer:
         self._window = Window(_IMAGES, _MEMORY)
         self._commits = GroupCommit()
         self._early = early
+        self._bad: set[bytes] = set()  # devices that gave bad blocks
+        self._batches = BatchRestorer(repository.devices, self._code, self._bad)
         self.emit = emit
 
     async def restore(self, encodings: Sequence[EncodingAt], sha256: str, open_output: OpenOutput) -> Restored:
@@ -62,6 +67,27 @@ class Restorer:
                 return await self._restore(encodings, sha256, open_output)
         finally:
             self._window.leave(room)
+
+    async def restore_small(self, images: Sequence[SmallImage]) -> list[Optional[Restored]]:
+        """Restore many images that `batch.fits` tells of; None for each that only `restore` can be tried with."""
+        started = time.monotonic()
+        self.emit(BytesExpected(sum(image.mapping.image_size for image in images)))
+        paths = await self._batches.restore(images)
+        seconds = time.monotonic() - started
+        restored: list[Optional[Restored]] = []
+        for image, path in zip(images, paths):
+            mapping = image.mapping
+            if path is None:
+                restored.append(None)
+                continue
+            self.emit(BytesDone(mapping.image_size))
+            restored.append(Restored(mapping.image_sha256.hex(), mapping.name, mapping.image_size, path, seconds))
+        return restored
+
+    def mapping_of_small(self, encodings: Sequence[EncodingAt]) -> Optional[Mapping]:
+        """The mapping by which an image is restored together with others; None where it is not."""
+        mapping = self._repository.mappings.kept(encodings[0]) if is_at_hand(encodings[0]) else None
+        return mapping if mapping is not None and fits(encodings[0], mapping) else None
 
     async def _restore(self, encodings: Sequence[EncodingAt], sha256: str, open_output: OpenOutput) -> Restored:
         started = time.monotonic()
@@ -92,6 +118,7 @@ class Restorer:
                 restored = Restored(sha256, mapping.name, mapping.image_size, path, seconds, troubles)
             except (NotEnoughError, IntegrityError) as error:
                 failure = type(error)(f"{sha256}: {error}", advice=error.advice)
+            self._bad.update(each.device_id for each in gathering.bad)
             await self._report(gathering.bad)
             if restored is not None:
                 return restored
@@ -174,7 +201,29 @@ async def restore_all(
         else:
             restorer.emit(outcome)
 
-    await asyncio.gather(*(first(sha256) for sha256 in images))
+    async def together(some: Sequence[str]) -> None:
+        mappings = {sha256: restorer.mapping_of_small(images[sha256]) for sha256 in some}
+        small = {sha256: mapping for sha256, mapping in mappings.items() if mapping is not None}
+        others = asyncio.gather(*(first(sha256) for sha256 in some if sha256 not in small))
+        batch = [SmallImage(images[sha256][0], each, partial(open_file, each)) for sha256, each in small.items()]
+        restored = await restorer.restore_small(batch) if batch else []
+        for done in filter(None, restored):
+            restorer.emit(done)
+        await asyncio.gather(others, *(first(sha256) for sha256, done in zip(small, restored) if done is None))
+
+    def open_file(mapping: Mapping) -> Output:
+        output = open_output(mapping)
+        if isinstance(output, Output):
+            return output
+        output.discard()
+        raise UsageError("that is no file")
+
+    async def work() -> None:
+        for some in waiting:
+            await together(some)
+
+    waiting = chunks(images, MAX_IMAGES)
+    await asyncio.gather(*(work() for _ in range(BATCHES)))
     by_size = sorted(unfit, key=lambda sha256: images[sha256][0].share_bytes * images[sha256][0].k)
     for sha256 in by_size[:-1]:  # where all others fit, the largest cannot
         outcome = await one(sha256)

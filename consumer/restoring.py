@@ -141,17 +141,10 @@ class Restoring:
         return await self._gathering.segment(segment, self._checkpoint.of(segment) if self._goes_on else None)
 
     def _open(self, segment: int, blocks: Blocks, sealed: Bytes, plaintext: Bytes) -> int:
-        """Assemble the sealed segment, rebuilding data blocks that did not come, and open it."""
-        k, length = self._code.k, self._recipe.block_length(segment)
-        data = [sealed[share * length : (share + 1) * length] for share in range(k)]
-        missing = {share: data[share] for share in range(k) if share not in blocks}
-        for share, block in blocks.items():
-            if share < k:
-                data[share][:] = np.frombuffer(block, np.uint8)
-        if missing:
-            present = {share: np.frombuffer(block, np.uint8) for share, block in blocks.items()}
-            self._code.rebuild(present, missing)
-        return self._image.open_segment(segment, sealed[: k * length], plaintext)
+        """Assemble the sealed segment and open it."""
+        sealed = sealed[: self._code.k * self._recipe.block_length(segment)]
+        assemble(self._code, blocks, sealed)
+        return self._image.open_segment(segment, sealed, plaintext)
 
     def _in_thread(self, work: Callable[..., None], *arguments: object) -> asyncio.Future[None]:
         """Hash and write beside the event loop; one segment at a time, in order."""
@@ -184,3 +177,16 @@ async def _ended(writing: asyncio.Future[None]) -> None:
     """Wait for a thread's work, even if cancelled: awaiting the future itself would cancel it."""
     await asyncio.wait([writing])
     writing.result()
+
+
+def assemble(code: ErasureCode, blocks: Blocks, sealed: Bytes) -> None:
+    """A sealed segment from k of its blocks, whose data blocks fill `sealed`; those that did not come are rebuilt."""
+    length = sealed.size // code.k
+    data = [sealed[share * length : (share + 1) * length] for share in range(code.k)]
+    missing = {share: data[share] for share in range(code.k) if share not in blocks}
+    for share, block in blocks.items():
+        if share < code.k:
+            data[share][:] = np.frombuffer(block, np.uint8)
+    if missing:
+        present = {share: np.frombuffer(block, np.uint8) for share, block in blocks.items()}
+        code.rebuild(present, missing)

@@ -90,6 +90,16 @@ def encode_frame(frame: Frame, salt: bytes) -> bytes:
     return head + blake3(salt + head).digest(length=_CHECK_SIZE)
 
 
+def frames_body(frame: bytes, key: tuple[bytes, int], serial: int, body: bytes) -> bool:
+    """Whether these bytes frame a share's record with this body; nothing that is damaged does."""
+    try:
+        _, kind, encoding_id, share, found, _, length, digest, _ = _FRAME.unpack(frame)
+    except struct.error:
+        return False
+    named = (kind, encoding_id, share, found, length) == (Kind.SHARE, *key, serial, len(body))
+    return named and body_digest(body) == digest
+
+
 def decode_frame(frame: bytes, salt: bytes) -> Optional[Frame]:
     """A frame; None where these bytes are none of a pack with this salt."""
     if len(frame) != FRAME_SIZE or not frame.startswith(MARK):

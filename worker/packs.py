@@ -29,6 +29,7 @@ from worker.pack_format import (
     Kind,
     decode_frame,
     encode_frame,
+    frames_body,
     is_of_another_version,
     make_frame,
     pack_name,
@@ -185,6 +186,12 @@ class Packs:
 
     def body(self, place: Place) -> bytes:
         return self.read_at(place.pack, place.offset, place.length)
+
+    def whole(self, key: ShareKey, serial: int, place: Place) -> Optional[bytes]:
+        """The body of a share's record, read at once; None where it is not what was written. OSError as `read_at`."""
+        read = self.read_at(place.pack, place.offset - FRAME_SIZE, FRAME_SIZE + place.length)
+        frame, body = read[:FRAME_SIZE], read[FRAME_SIZE:]
+        return body if frames_body(frame, key, serial, body) else None
 
     def uncache(self, place: Place) -> None:
         self._disk.uncache(self._opened(place.pack).descriptor, place.offset, place.length)

@@ -1,7 +1,8 @@
 """Opens, checks and reads committed shares, from packs and from files of their own. A bad block is never given out.
 
 Header and trailer are checked when a share is opened, and kept for the few that were read last; a block is checked
-against the recipe each time it is read.
+against the recipe each time it is read. The block of a small share of one segment is read with its whole record, by
+whose own digest all of it is checked, and nothing is opened.
 
 Not every failure is damage. Wrong content, read errors of the disk and a missing file prove a share bad; too many open
 files, a lack of permission, or a version that is not known here, do not.
@@ -32,6 +33,7 @@ from worker.share_file import (
     ShareInformation,
     decode_footer,
     decode_share,
+    only_block,
     require_known_version,
     size_of,
 )
@@ -190,6 +192,19 @@ class Shares:
         except BaseException:
             source.close()
             raise
+
+    def only_block(self, kept: KeptShare) -> Optional[bytes]:
+        """The block of a small share of one segment, its whole record read and checked at once.
+
+        None where the share has to be opened to tell, such as what is wrong with it.
+        """
+        if not kept.place.pack:
+            return None
+        try:
+            record = self._packs.whole(kept.key, kept.serial, kept.place)
+            return None if record is None else only_block(record, kept.announced.share_bytes)
+        except (IntegrityError, OSError):
+            return None
 
     def get(self, kept: KeptShare) -> OpenShare:
         """Open a share, or take one that is open; IntegrityError or OSError where it cannot be read."""

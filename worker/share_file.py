@@ -34,6 +34,8 @@ _FOOTER = struct.Struct(">Q32s8s")
 _FOOTER_PREFIX = b"\xc4" + bytes([_FOOTER.size])  # msgpack bin 8
 _BIN_32 = b"\xc6"
 _BIN_32_SIZE = 5  # with the length behind it
+_FIRST_RECORD = b"\x93\x00\xc4" + bytes([DIGEST_SIZE])  # msgpack array of 3: segment 0, a digest as bin 8, a block
+_PREFIX_SIZE = len(_FIRST_RECORD) + DIGEST_SIZE + _BIN_32_SIZE
 _TRAILER_PREFIX = b"\x92"  # msgpack array of 2
 FOOTER_SIZE = len(_FOOTER_PREFIX) + _FOOTER.size
 MAX_HEADER_SIZE = 128
@@ -111,6 +113,16 @@ def decode_record_prefix(start: bytes) -> Optional[RecordPrefix]:
     length = int.from_bytes(start[size - 4 : size], "big")
     written = record_prefix(segment, block_digest, length)
     return RecordPrefix(segment, block_digest, length, size) if start[:size] == written else None
+
+
+def only_block(record: bytes, length: int) -> Optional[bytes]:
+    """The block of a record that is undamaged, if it is the only one and has this length."""
+    end = decode_footer(record[-FOOTER_SIZE:])
+    start = end - length
+    before = record[max(0, start - _PREFIX_SIZE) : start]
+    if before.startswith(_FIRST_RECORD) and before.endswith(_BIN_32 + length.to_bytes(4, "big")):
+        return record[start:end]
+    return None
 
 
 def begins_trailer(start: bytes) -> bool:

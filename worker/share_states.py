@@ -87,6 +87,11 @@ class KeptShare(msgspec.Struct, array_like=True, frozen=True):
         return self.announced.owner
 
     @property
+    def readers(self) -> tuple[bytes, ...]:
+        """Who may read it: its owner, and whom it is granted to."""
+        return self.owner, *(grant.owner for grant in self.announced.grants)
+
+    @property
     def size(self) -> int:
         """Bytes that it takes, its amendments with it."""
         return self.place.length + sum(place.length for place in self.amendments)

@@ -431,9 +431,10 @@ class ShareStore:
 
     def share(self, key: ShareKey, owner: bytes) -> OpenShare:
         """A committed share that this owner may read; Refusal(DAMAGED) where it is not what was stored."""
-        held = self._index.held(key)
-        readers = () if held is None else (held.owner, *(grant.owner for grant in held.announced.grants))
-        if held is None or (owner not in readers and (held.sound or held.owner != NO_OWNER)):
+        return self._share(self._index.held(key), owner)
+
+    def _share(self, held: Optional[KeptShare], owner: bytes) -> OpenShare:
+        if held is None or (owner not in held.readers and (held.sound or held.owner != NO_OWNER)):
             raise Refusal(Code.NOT_FOUND, "no such share here")
         opened = self._opened(held)
         if mapping_for(opened.commitment, owner) is None:
@@ -442,13 +443,19 @@ class ShareStore:
 
     def block(self, key: ShareKey, owner: bytes, segment: int) -> bytes:
         """One block, checked, of a committed share or of one being stored."""
-        staged = None if self.holds(key, owner) else self._staged.get(key, owner)
+        held = self._index.held(key)
+        holds = held is not None and held.sound and held.owner == owner
+        staged = None if holds else self._staged.get(key, owner)
         if staged is not None and segment not in staged.blocks:
             staged = None
         try:
             if staged is not None:
                 return staged.read(segment)
-            return self.share(key, owner).block(segment)
+            if held is not None and held.sound and segment == 0 and owner in held.readers:
+                block = self._shares.only_block(held)
+                if block is not None:
+                    return block
+            return self._share(held, owner).block(segment)
         except KeyError:
             raise Refusal(Code.NOT_FOUND, f"no block of segment {segment} here") from None
         except (IntegrityError, OSError) as error:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Optional, TypeVar, Union
+from typing import Any, Generic, Optional, TypeVar, Union
 
 from common.coding.slicing import block_size_for
 from common.errors import ProtocolError, TesseraError, UnreachableError
@@ -42,7 +42,7 @@ _MESSAGE_BYTES = 1 << 20  # of expected payload in one message, where it holds m
 
 N = TypeVar("N")  # what is asked for
 A = TypeVar("A")  # what is answered
-Answers = Sequence[Union[A, TesseraError]]
+Answered = Union[A, TesseraError]
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,16 @@ class _Question(Generic[N, A]):
 class Batcher(Generic[N, A]):
     """Collects questions and asks them device by device, message by message."""
 
-    def __init__(self, ask: Callable[[bytes, list[N], int], Awaitable[Answers[A]]], latencies: Latencies) -> None:
+    def __init__(
+        self, ask: Callable[[bytes, list[N], int], Awaitable[Sequence[Answered[A]]]], latencies: Latencies
+    ) -> None:
         """`ask(device, names, reply_bytes)` asks one message's questions: an answer or an error for each, in order."""
         self._ask = ask
         self._latencies = latencies
         self._waiting: dict[bytes, list[_Question[N, A]]] = {}
         self._under_way: Counter[bytes] = Counter()
         self._due: set[bytes] = set()  # devices to be sent to before anything else happens
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def ask(self, device: bytes, name: N, reply_bytes: int) -> asyncio.Future[A]:
         """The answer, of at most `reply_bytes`; DeclinedError or UnreachableError where none comes.
@@ -92,6 +94,29 @@ class Batcher(Generic[N, A]):
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._put(device, _Question(name, reply_bytes, answer))
         return answer
+
+    def ask_all(self, device: bytes, names: Sequence[N], sizes: Sequence[int]) -> asyncio.Future[list[Answered[A]]]:
+        """For each name what `ask` gives or raises, with as few messages as take them, and at once.
+
+        `sizes`: the most bytes of each answer. What a device was too busy for is not asked again.
+        """
+        task = asyncio.ensure_future(self._ask_all(device, names, sizes))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _ask_all(self, device: bytes, names: Sequence[N], sizes: Sequence[int]) -> list[Answered[A]]:
+        messages = _messages(sizes)
+        asked = (self._measured(device, list(names[some]), sum(sizes[some])) for some in messages)
+        answers: list[Answered[A]] = []
+        for some, came in zip(messages, await asyncio.gather(*asked, return_exceptions=True)):
+            if isinstance(came, TesseraError):
+                answers += [came] * (some.stop - some.start)
+            elif isinstance(came, BaseException):
+                raise came
+            else:
+                answers += came
+        return answers
 
     def _put(self, device: bytes, question: _Question[N, A]) -> None:
         self._waiting.setdefault(device, []).append(question)
@@ -103,7 +128,7 @@ class Batcher(Generic[N, A]):
         """Send what waits for this device: full messages, and where none is under way the rest."""
         self._due.discard(device)
         wanted = [question for question in self._waiting.pop(device, []) if not question.answer.done()]
-        messages = _messages(wanted)
+        messages = [wanted[some] for some in _messages([question.reply_bytes for question in wanted])]
         if messages and (len(messages) > 1 or self._under_way[device]) and not _is_full(messages[-1]):
             self._waiting[device] = messages.pop()
         for questions in messages:
@@ -119,13 +144,9 @@ class Batcher(Generic[N, A]):
 
     async def _exchange(self, device: bytes, questions: list[_Question[N, A]]) -> None:
         reply_bytes = sum(question.reply_bytes for question in questions)
-        latency = self._latencies.of(device)
-        loop = asyncio.get_running_loop()
-        asked = latency.asked(loop.time())
         try:
-            answers = await self._ask(device, [question.name for question in questions], reply_bytes)
+            answers = await self._measured(device, [question.name for question in questions], reply_bytes)
         except TesseraError as error:
-            latency.given_up(asked)
             if isinstance(error, UnreachableError):  # what is queued fails without being sent
                 questions += self._waiting.pop(device, [])
             answers = [error] * len(questions)
@@ -133,12 +154,23 @@ class Batcher(Generic[N, A]):
             for question in questions:
                 question.answer.cancel()
             raise
-        else:
-            latency.answered(asked, loop.time())
         for question, answer in zip(questions, answers):
             self._settle(device, question, answer)
 
-    def _settle(self, device: bytes, question: _Question[N, A], answer: Union[A, TesseraError]) -> None:
+    async def _measured(self, device: bytes, names: list[N], reply_bytes: int) -> Sequence[Answered[A]]:
+        """Ask one message's questions, and measure how long that takes."""
+        latency = self._latencies.of(device)
+        loop = asyncio.get_running_loop()
+        asked = latency.asked(loop.time())
+        try:
+            answers = await self._ask(device, names, reply_bytes)
+        except BaseException:
+            latency.given_up(asked)
+            raise
+        latency.answered(asked, loop.time())
+        return answers
+
+    def _settle(self, device: bytes, question: _Question[N, A], answer: Answered[A]) -> None:
         if question.answer.done():
             return  # cancelled
         loop = asyncio.get_running_loop()
@@ -154,17 +186,16 @@ class Batcher(Generic[N, A]):
             question.answer.set_exception(answer)
 
 
-def _messages(questions: list[_Question[N, A]]) -> list[list[_Question[N, A]]]:
-    """Questions in groups that fit into one message each."""
-    groups: list[list[_Question[N, A]]] = []
-    size = 0
-    for question in questions:
-        size += question.reply_bytes
-        if not groups or len(groups[-1]) == MAX_BATCH or size > _MESSAGE_BYTES:
-            groups.append([])
-            size = question.reply_bytes
-        groups[-1].append(question)
-    return groups
+def _messages(sizes: Sequence[int]) -> list[slice]:
+    """Questions, by the bytes of their answers, in groups that fit into one message each."""
+    starts: list[int] = []
+    room = 0
+    for number, size in enumerate(sizes):
+        room -= size
+        if not starts or number - starts[-1] == MAX_BATCH or room < 0:
+            starts.append(number)
+            room = _MESSAGE_BYTES - size
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(sizes)])]
 
 
 def _is_full(questions: list[_Question[N, A]]) -> bool:
@@ -194,6 +225,12 @@ class Devices:
         """A block of `length` bytes, unchecked; DeclinedError or UnreachableError where it does not come."""
         return self._blocks.ask(device, name, length)
 
+    def blocks(
+        self, device: bytes, names: Sequence[BlockName], lengths: Sequence[int]
+    ) -> asyncio.Future[list[Answered[memoryview]]]:
+        """What `block` gives or raises for many, asked together and at once; never an error itself."""
+        return self._blocks.ask_all(device, names, lengths)
+
     def description(
         self, device: bytes, name: ShareName, reply_bytes: int, *, with_recipe: bool
     ) -> asyncio.Future[Description]:
@@ -206,14 +243,14 @@ class Devices:
         asking = self._describing[Wanted.COMMITMENT]
         return unpack((await asking.ask(device, name, min(reply_bytes, MAX_PAYLOAD))).mapping, SignedCommitment)
 
-    async def _fetch(self, device: bytes, names: list[BlockName], reply_bytes: int) -> Answers[memoryview]:
+    async def _fetch(self, device: bytes, names: list[BlockName], reply_bytes: int) -> list[Answered[memoryview]]:
         reply = await self._link.request(FETCH, Fetch(names), device=device, reply_bytes=reply_bytes)
         parts = [(part.answer, part.length) for part in reply.header.parts]
         return _split(reply.payload, parts, len(names), device)
 
     async def _describe(
         self, wanted: Wanted, device: bytes, names: list[ShareName], reply_bytes: int
-    ) -> Answers[Description]:
+    ) -> list[Answered[Description]]:
         request = Describe(names, wanted)
         reply = await self._link.request(DESCRIBE, request, device=device, reply_bytes=reply_bytes)
         if any(min(mapping, recipe) < 0 for _, mapping, recipe in reply.header.parts):
@@ -228,11 +265,11 @@ class Devices:
 
 def _split(
     payload: memoryview, parts: list[tuple[Answer, int]], count: int, device: bytes
-) -> list[Union[memoryview, TesseraError]]:
+) -> list[Answered[memoryview]]:
     """The payload's pieces, in order, or the reason why one is missing."""
     if len(parts) != count or sum(length for _, length in parts) != payload.nbytes:
         raise ProtocolError("a reply does not answer what was asked")
-    pieces: list[Union[memoryview, TesseraError]] = []
+    pieces: list[Answered[memoryview]] = []
     offset = 0
     for answer, length in parts:
         pieces.append(payload[offset : offset + length] if answer.granted else DeclinedError(answer, device))

@@ -8,7 +8,8 @@ In this order, each step relying only on what the one before has proven:
 4. a segment, because its tag holds under the mapping's data key (`sealing`);
 5. the image, because its whole SHA-256 is the one that was asked for. Before, it is not given out.
 
-Nothing that a peer says replaces a check.
+Nothing that a peer says replaces a check. Of an image of one segment steps 2 and 3 may be left out: the last two prove
+it as well, and only cannot tell whose block is bad.
 """
 
 from __future__ import annotations

@@ -682,6 +682,9 @@ class Waiting:
         self._told = told
         self.emit = emit
 
+    def mapping_of_small(self, _encodings: object) -> None:
+        """None is for a batch."""
+
     async def restore(self, _encodings: object, sha256: str, _open_output: object) -> Restored:
         if sha256 == "second":
             await asyncio.wait_for(self._told.wait(), 10)

@@ -14,6 +14,7 @@ from admin.deleting import delete_images
 from common.protocol.envelope import Operation
 from common.repository.repository import Repository
 from common.vault.tree import Entry, EntryType
+from consumer.batch import BatchRestorer
 from consumer.restore_tree import TreeRestorer
 from consumer.target_folder import TargetFolder
 from desktop.background import Background
@@ -186,6 +187,7 @@ def test_a_restore_that_is_cancelled_ends_and_leaves_nothing_of_its_own(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(TreeRestorer, "_fetch", never)
+    monkeypatch.setattr(BatchRestorer, "restore", never)
     scene.put("in")
     scene.look(snapshots=1)
     scene.open()

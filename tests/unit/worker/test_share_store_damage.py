@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from worker.store import ShareStore
 Make = Callable[[str], Sample]
 
 
-@pytest.fixture(params=[sample, large], ids=["small", "large"])
+@pytest.fixture(params=[sample, partial(sample, segments=1), large], ids=["small", "of one segment", "large"])
 def make(request: pytest.FixtureRequest) -> Make:
     chosen: Make = request.param
     return chosen
@@ -97,7 +98,7 @@ def test_a_record_that_changes_while_it_is_open_gives_good_blocks_or_none(store:
     encoding.put(store, 0)
     encoding.assert_readable(store, 0)  # it is open now
     content = record(store, encoding)
-    damage(store, encoding, 0, 0, content[:200] + bytes(len(content) - 200))
+    damage(store, encoding, 0, 0, content[:100] + bytes(len(content) - 100))
     served = 0
     for segment, row in enumerate(encoding.blocks):
         try:

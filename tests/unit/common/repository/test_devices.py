@@ -413,3 +413,45 @@ def test_when_the_asking_itself_is_stopped_nobody_waits_for_ever() -> None:
         assert asking.link.cancelled == 1
 
     run(ask())
+
+
+def test_blocks_that_are_asked_for_together_travel_at_once_and_in_full_messages() -> None:
+    async def ask() -> None:
+        asking = Asking()
+        alone = [asking.block(ONE, 63, segment) for segment in range(3)]  # under way: what comes now waits for none
+        await asking.sent()
+        wanted = [BlockName(ENCODING, share, 7) for share in range(MAX_BATCH)]
+        wanted += [BlockName(ENCODING, 0, segment) for segment in range(10, 13)]
+        lengths = [100] * MAX_BATCH + [MESSAGE_BYTES // 2] * 3
+        asking.link.lengths.update({(n.share, n.segment): length for n, length in zip(wanted, lengths)})
+        answers = asking.devices.blocks(ONE, wanted, lengths)
+        sent = (await asking.sent())[1:]
+        assert [len(header.blocks) for _, header, _ in sent] == [MAX_BATCH, 2, 1]
+        assert [reply_bytes for *_, reply_bytes in sent] == [100 * MAX_BATCH, MESSAGE_BYTES, MESSAGE_BYTES // 2]
+        await asking.outcomes(*alone)
+        blocks = [bytes(block) for block in await answers if isinstance(block, memoryview)]
+        assert blocks == [block_of(name, length) for name, length in zip(wanted, lengths)]
+
+    run(ask())
+
+
+def test_blocks_that_do_not_come_are_each_an_error_in_their_place() -> None:
+    async def ask() -> None:
+        asking = Asking()
+        declined = Part(Answer(Code.NOT_FOUND), 0)
+        asking.link.lengths.update({(share, 0): 10 for share in range(3)})
+        asking.link.alter = lambda header, payload: (
+            Fetched(GRANTED, [header.parts[0], declined, header.parts[2]]),
+            payload[:10] + payload[20:],
+        )
+        asking.link.may_answer.set()
+        wanted = [BlockName(ENCODING, share, 0) for share in range(3)]
+        first, second, third = await asking.devices.blocks(ONE, wanted, [10, 10, 10])
+        assert isinstance(first, memoryview) and first == block_of(wanted[0], 10)
+        assert isinstance(third, memoryview) and third == block_of(wanted[2], 10)
+        assert isinstance(second, DeclinedError) and second.code is Code.NOT_FOUND
+        for error in (UnreachableError("gone"), ProtocolError("nonsense")):
+            asking.link.error = error
+            assert await asking.devices.blocks(ONE, wanted, [10, 10, 10]) == [error] * 3
+
+    run(ask())
