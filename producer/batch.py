@@ -172,6 +172,7 @@ async def _send(target: Target, images: Sequence[_Image]) -> None:
     tried: dict[bytes, list[bytes]] = {_id(image): [] for image in images}
     stragglers = Stragglers()
     under_way: set[asyncio.Future[None]] = set()
+    asked: dict[asyncio.Future[None], bytes] = {}  # device of each
     try:
         for attempt in range(_MAX_MOVES):
             lacking = [image for image in images if len(image.held) < target.coding.code.n]
@@ -182,14 +183,16 @@ async def _send(target: Target, images: Sequence[_Image]) -> None:
             for sending in sendings:
                 by_device.setdefault(sending.device, []).append(sending)
             messages = [m for shares in by_device.values() for m in _messages(shares)]
-            under_way |= {asyncio.ensure_future(_send_message(target, message)) for message in messages}
-            under_way = await stragglers.late(under_way, few=attempt > 0)
+            asked.update((asyncio.ensure_future(_send_message(target, each)), each[0].device) for each in messages)
+            under_way = await stragglers.late([task for task in asked if not task.done()], few=attempt > 0)
+            for task in under_way:
+                target.note_late(asked[task])
         while under_way and any(len(image.held) < target.coding.code.n for image in images):
             _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for late in under_way:
-            late.cancel()  # another device has its shares: of what it keeps all the same there is too much
-        await asyncio.gather(*under_way, return_exceptions=True)
+        for task in asked:
+            task.cancel()  # another device has its shares: of what it keeps all the same there is too much
+        await asyncio.gather(*asked, return_exceptions=True)
 
 
 async def _place(
@@ -201,7 +204,10 @@ async def _place(
         places = await target.find_places(ids, max(_share_bytes(image) for image in images))
         placed = [(devices, places.lacking) for devices in places.devices]
     else:
-        found = [await target.find_places([_id(i)], _share_bytes(i), tried[_id(i)]) for i in images]
+        n = target.coding.code.n
+        found = [
+            await target.find_places([_id(i)], _share_bytes(i), tried[_id(i)], wanted=n - len(i.held)) for i in images
+        ]
         placed = [(places.devices[0], places.lacking) for places in found]
     sendings = []
     for image, (devices, lacking) in zip(images, placed):

@@ -98,12 +98,14 @@ class Distribution:
         avoid: Iterable[bytes] = (),
         shown: str = "",
         emit: Callable[[ShareStep], None] = ignore,
+        on_late: Callable[[bytes], None] = lambda device: None,
     ) -> None:
         """`places`: a device for each share, in order; a share without one starts as lost, with the reason `lacking`.
 
         `on_move` is called with a lost share and its new device, before anything is sent there. `may_read`: what was
         sent may be read back; otherwise a lost share does not move, and the steward rebuilds it later. `avoid`: devices
         that get no share that moves. `emit` gets each share's steps, of the image as `shown`.
+        `on_late` gets devices that do not answer where the others have.
         """
         self._link = link
         self._code = code
@@ -114,6 +116,7 @@ class Distribution:
         self._may_read = may_read
         self._shown = shown
         self._emit = emit
+        self._on_late = on_late
         self._devices = Devices(link)
         self._stragglers: defaultdict[int, Stragglers] = defaultdict(Stragglers)  # by operation
         self._share_bytes = 0
@@ -230,6 +233,8 @@ class Distribution:
             places = await self._other_places(len(late))
             # It may have answered meanwhile, or been lost by another request that it left unanswered.
             waited_for = [s for s, task in tasks.items() if not task.done() and s.state is not ShareState.LOST]
+            for share in waited_for:
+                self._on_late(share.device or b"")
             for share in waited_for[:places]:
                 self._lose(share, Code.GONE, UnreachableError("it does not answer, and the others have"))
             for share, task in tasks.items():

@@ -186,6 +186,7 @@ class _StreamedPut:
             avoid=target.avoid,
             shown=self._source.shown,
             emit=target.emit,
+            on_late=target.note_late,
         )
 
     async def _open(self, distribution: Distribution, reader: Reader, share_bytes: int) -> None:

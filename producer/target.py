@@ -18,6 +18,8 @@ from producer.owner import Owner
 from producer.segments import Coding, coding_of
 from producer.sources import Source
 
+_LATE_FOR = 60.0  # seconds for which a device that was late gets no shares that others can have
+
 
 @dataclass(frozen=True)
 class StoreOptions:
@@ -70,6 +72,7 @@ class Target:
         self._count = count_devices(devices)
         self._away = {d.device_id for d in devices if not d.alive and not d.retiring} - set(avoid)
         self._names: dict[bytes, str] = {device.device_id: device.name for device in devices}
+        self._late: dict[bytes, float] = {}  # device → when it was late last, in monotonic seconds
 
     def needed(self, k: int, n: int) -> int:
         """The committed shares that an image of k of n needs to count as stored."""
@@ -86,10 +89,23 @@ class Target:
     # --- devices
 
     async def find_places(
-        self, encoding_ids: Sequence[bytes], share_bytes: int, exclude: Sequence[bytes] = ()
+        self, encoding_ids: Sequence[bytes], share_bytes: int, exclude: Sequence[bytes] = (), wanted: int = 0
     ) -> FoundPlaces:
-        excluded = [*self.avoid, *exclude]
-        return await find_places(self.link, encoding_ids, self.coding.code.n, share_bytes, excluded)
+        """Devices for shares of encodings, those that were late only where too few others have room.
+
+        `wanted`: shares of each that need one; n where it is 0.
+        """
+        n, excluded = self.coding.code.n, [*self.avoid, *exclude]
+        since = time.monotonic() - _LATE_FOR
+        late = [device for device, when in self._late.items() if when > since and device not in excluded]
+        places = await find_places(self.link, encoding_ids, n, share_bytes, [*excluded, *late])
+        if late and any(len(devices) < (wanted or n) for devices in places.devices):
+            places = await find_places(self.link, encoding_ids, n, share_bytes, excluded)
+        return places
+
+    def note_late(self, device: bytes) -> None:
+        """A device does not answer where the others have: each image of the run that is given to it waits for that."""
+        self._late[device] = time.monotonic()
 
     def name_of(self, device: bytes) -> str:
         return self._names.get(device, device.hex())
