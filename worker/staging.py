@@ -150,6 +150,7 @@ class StagedShare:
     blocks: dict[int, StagedBlock] = field(default_factory=dict)
     dropped: bool = False
     idle: bool = False  # may be dropped for another
+    ending: bool = False  # is about to be committed
 
     @property
     def key(self) -> ShareKey:
@@ -394,7 +395,7 @@ class StagedShares:
             return giving
         has: Counter[bytes] = Counter()
         live: dict[bytes, deque[StagedShare]] = {}
-        for staged in sorted(self, key=lambda staged: staged.grown):
+        for staged in sorted((each for each in self if not each.ending), key=lambda staged: staged.grown):
             if not staged.idle:
                 has[staged.payer.account] += size(staged)
                 live.setdefault(staged.payer.account, deque()).append(staged)

@@ -362,6 +362,7 @@ class ShareStore:
         ending_bytes = size_of(signed.commitment) + 16 * len(offsets)
         if staged.size + ending_bytes > staged.expected_bytes:
             self._quota.require(staged.payer, ending_bytes)
+        staged.ending = True
         return PendingCommit(staged, ShareTrailer(signed, offsets), recipe.share_bytes, held)
 
     def _require_signed(self, encoding_id: bytes, owner: bytes, signed: SignedCommitment) -> None:

@@ -194,6 +194,19 @@ def test_a_deposit_that_is_stored_counts_for_who_leaves_it(store: ShareStore) ->
     assert not is_open(store, sample("left", segments=1))
 
 
+def test_what_is_about_to_be_committed_gives_way_to_nobody(folder: Path) -> None:
+    store = ShareStore(folder, 5 * MIB)
+    encoding = garbage(1, 3 * MIB, KEY)
+    store.open(encoding.opening(0), OWNER, 0.0, payer=Payer(HONEST, 2))
+    encoding.append(store, 0, 0)
+    pending = store.prepare_commit(encoding.key(0), OWNER, sign(replace(encoding.commitment, owner=OWNER)))
+    assert pending is not None
+    with declined(Code.NO_ROOM):
+        reserve(store, "late", Payer(account(1), 2), 2 * MIB, STRANGER)
+    assert store.commit_round([pending])[0].granted
+    store.close()
+
+
 def test_an_amendment_finds_room_where_all_is_reserved(store: ShareStore) -> None:
     kept = sample("kept")
     kept.put(store, 0)
