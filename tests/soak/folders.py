@@ -234,9 +234,11 @@ def versions(terms: Terms) -> Figures:
 
 
 def rates(terms: Terms) -> Figures:
-    """Puts and gets of small files, with a snapshot and without, in turn; files a second, medians."""
-    puts: dict[bool, list[float]] = {False: [], True: []}
-    gets: dict[bool, list[float]] = {False: [], True: []}
+    """Puts and gets of small files, with a snapshot and without, in turn; files a second, medians.
+
+    The ratios are of all rounds together: by the clock, and of the client's processor time.
+    """
+    ended: dict[tuple[str, bool], list[Ended]] = {(what, way): [] for what in ("put", "get") for way in (False, True)}
     rounds = 0
     with new_cluster(terms.folder, 6) as cluster:
         while rounds < terms.goal(20) and (terms.time_left or rounds < 3):
@@ -246,23 +248,25 @@ def rates(terms: Terms) -> Figures:
                 folder = person.user.folder / "small"
                 make_album(folder, terms, SMALL, 10 << 10, 10 << 10)
                 put = person.put(folder, *(() if snapshot else ("--no-snapshot",)))
-                puts[snapshot].append(SMALL / put.seconds)
+                ended["put", snapshot].append(put)
                 if snapshot:  # the same files both ways
                     for by_snapshot in (*turns, *reversed(turns)):
-                        gets[by_snapshot].append(SMALL / get_again(person, put, snapshot=by_snapshot))
+                        ended["get", by_snapshot].append(get_again(person, put, snapshot=by_snapshot))
             rounds += 1
     figures: Figures = {"rounds": rounds}
-    for what, rate in (("put", puts), ("get", gets)):
-        figures[f"{what} files/s with"] = round(statistics.median(rate[True]))
-        figures[f"{what} files/s without"] = round(statistics.median(rate[False]))
-        seconds = {snapshot: sum(1 / each for each in rate[snapshot]) for snapshot in rate}
-        figures[f"{what} ratio"] = round(seconds[False] / seconds[True], 3)  # of all rounds together
+    for what in ("put", "get"):
+        without, with_it = ended[what, False], ended[what, True]
+        figures[f"{what} files/s with"] = round(SMALL / statistics.median(each.seconds for each in with_it))
+        figures[f"{what} files/s without"] = round(SMALL / statistics.median(each.seconds for each in without))
+        figures[f"{what} ratio"] = round(sum(e.seconds for e in without) / sum(e.seconds for e in with_it), 3)
+        own = sum(e.processor_seconds for e in without), sum(e.processor_seconds for e in with_it)
+        figures[f"{what} processor ratio"] = round(own[0] / own[1], 3)
     assert min(float(figures["put ratio"]), float(figures["get ratio"])) >= RATE, figures
     return figures
 
 
-def get_again(person: Folders, put: Ended, *, snapshot: bool) -> float:
-    """Restore what was put, as a snapshot or by hashes; seconds."""
+def get_again(person: Folders, put: Ended, *, snapshot: bool) -> Ended:
+    """Restore what was put, as a snapshot or by hashes."""
     if snapshot:
         wanted, hashes = ("--snapshot", "latest"), b""
     else:
@@ -272,7 +276,7 @@ def get_again(person: Folders, put: Ended, *, snapshot: bool) -> float:
     assert ended.exit_code == 0, ended
     assert files_in(out) == SMALL
     shutil.rmtree(out)
-    return ended.seconds
+    return ended
 
 
 # --- other file systems
