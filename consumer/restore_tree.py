@@ -35,7 +35,7 @@ from consumer.restorer import Restorer
 from consumer.snapshots import Listed, Listing, Located, shown_path
 from consumer.target_folder import TargetFolder, make_folder, make_link, set_attributes, there
 
-_AT_ONCE = 500  # contents, located together
+_AT_ONCE = 3 * MAX_IMAGES  # contents, located together: as many as are restored at a time
 _PIECE = 1 << 20  # bytes
 _NOTED = {EntryType.PIPE: "named pipe", EntryType.SOCKET: "socket", EntryType.DEVICE: "device"}
 

@@ -58,7 +58,10 @@ def _attributes(path: str, *, follow: bool) -> tuple[Attribute, ...]:
     if sys.platform != "linux":
         return ()
     try:
-        names = sorted(set(map(os.fsencode, os.listxattr(path, follow_symlinks=follow))) - {*_OF_THIS_MACHINE})
+        listed = os.listxattr(path, follow_symlinks=follow)
+        if not listed:
+            return ()
+        names = sorted(set(map(os.fsencode, listed)) - {*_OF_THIS_MACHINE})
         found = tuple(Attribute(name, os.getxattr(path, name, follow_symlinks=follow)) for name in names)
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.ENODATA, errno.EACCES, errno.EPERM, errno.ENOENT):
