@@ -156,8 +156,8 @@ class Queries:
 
     def _commit(self, now: float) -> None:
         """Make the catalog durable; not at once while devices tell it anew, each of them the same encodings."""
-        if now >= self._next_commit:
-            self._next_commit = now + _LEARNING_PERIOD if self.devices.is_learning(now) else now
+        if not self.devices.is_learning(now) or now >= self._next_commit:
+            self._next_commit = now + _LEARNING_PERIOD
             self.catalog.commit()
 
     def _forget_revoked(self) -> None:

@@ -131,3 +131,7 @@ def test_what_is_told_for_the_first_time_is_committed_now_and_then_and_at_its_en
     broker.now += queries._LEARNING_PERIOD
     broker.tick()
     assert connection.execute("SELECT count(*) FROM encodings").fetchone() == (1,)
+    worker.announce([AnnouncedShare(b"E" * 16, 0, b"O" * 32, OWNERS[0], 2, 4, 100)])
+    broker.queries.tick(broker.now)
+    assert connection.execute("SELECT count(*) FROM encodings").fetchone() == (2,)
+    assert not connection.in_transaction
