@@ -80,7 +80,7 @@ class Committer:
                 names.add(commit.staged.key)
                 self._write(commit)
         small = [commit for commit in commits if commit.granted and commit.staged.size <= MAX_PACKED]
-        self._place_files([commit for commit in commits if commit.granted and commit not in small])
+        self._place_files([commit for commit in commits if commit.granted and commit.staged.size > MAX_PACKED])
         self._pack(small)
         self._enter([commit for commit in commits if commit.granted])
         for commit in commits:

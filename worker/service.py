@@ -81,7 +81,8 @@ from worker.leases import Leases
 from worker.reading import OpenShare
 from worker.refusals import Refusal, disk_answer
 from worker.share_file import mapping_for
-from worker.staging import Payer
+from worker.share_states import KeptShare
+from worker.staging import Payer, StagedShare
 from worker.store import ShareStore
 
 _MOST_HELD_AT_ONCE = 48  # what is said of so many fits into one header
@@ -259,6 +260,7 @@ class Service:
         self._leases = Leases()
         answering = Answering(store, self._leases)
         self._round: list[PendingCommit] = []
+        self._places: dict[StagedShare, int] = {}  # in the round
         self._waiting: list[_Waiting] = []
         self._handlers: dict[Operation, Callable[[Request, float], Optional[Answered]]] = {}
         self._bind(OPEN, self._open)
@@ -308,7 +310,7 @@ class Service:
             return []
         outcomes = self._store.commit_round(self._round)
         answers = [self._conclude(waiting, outcomes) for waiting in self._waiting]
-        self._round, self._waiting = [], []
+        self._round, self._places, self._waiting = [], {}, []
         return answers
 
     def disconnected(self, broker: int) -> None:
@@ -372,15 +374,16 @@ class Service:
         began = False
         try:
             signed = unpack(packed, SignedCommitment)
-            if self._store.holds(key, owner):
-                return self._enter_round(key, owner, signed)
+            copies = self._store.copies_of(share.encoding_id, owner)
+            if any(copy.key == key and copy.is_held_by(owner) for copy in copies):
+                return self._enter_round(key, owner, signed, copies)
             recipe = decode_recipe(signed.commitment.recipe)
             if recipe.segment_count != 1 or not recipe.accepts(0, share.share, block):
                 raise Refusal(Code.MALFORMED, "the block is not the one the recipe names")
             opening = Open(share.encoding_id, share.share, share.k, share.n, recipe.block_size, share.block_bytes)
-            began = self._store.open(opening, owner, now, payer=payer, has_room=has_room)
+            began = self._store.open(opening, owner, now, payer=payer, copies=copies, has_room=has_room)
             self._store.append(key, owner, 0, recipe.digest_of(0, share.share), block, now)
-            return self._enter_round(key, owner, signed)
+            return self._enter_round(key, owner, signed, copies)
         except Refusal as refusal:
             if began:
                 self._store.abandon(key, owner)
@@ -388,18 +391,23 @@ class Service:
         except IntegrityError as error:
             return _malformed(error)
 
-    def _enter_round(self, key: ShareKey, owner: bytes, signed: SignedCommitment) -> Any:
+    def _enter_round(
+        self,
+        key: ShareKey,
+        owner: bytes,
+        signed: SignedCommitment,
+        copies: Optional[Sequence[KeptShare]] = None,
+    ) -> Any:
         """The answer where it is known already, else the share's place in the round."""
-        pending = self._store.prepare_commit(key, owner, signed)
+        pending = self._store.prepare_commit(key, owner, signed, copies)
         if pending is None:
             return GRANTED
-        for place, waiting in enumerate(self._round):
-            if waiting.staged is pending.staged:  # asked twice within one round
-                if waiting.trailer != pending.trailer:
-                    raise Refusal(Code.CONFLICT, "this share is being committed otherwise")
-                return place
-        self._round.append(pending)
-        return len(self._round) - 1
+        place = self._places.setdefault(pending.staged, len(self._round))
+        if place == len(self._round):
+            self._round.append(pending)
+        elif self._round[place].trailer != pending.trailer:  # asked twice within one round
+            raise Refusal(Code.CONFLICT, "this share is being committed otherwise")
+        return place
 
     def _abandon(self, request: Request, header: ShareName, _now: float) -> Answered:
         self._store.abandon(key_of(header), request.owner)

@@ -86,6 +86,10 @@ class KeptShare(msgspec.Struct, array_like=True, frozen=True):
         """NO_OWNER where the share is too damaged to tell."""
         return self.announced.owner
 
+    def is_held_by(self, owner: bytes) -> bool:
+        """Whether it is held, this owner's, and nothing bad was found of it."""
+        return self.here and self.sound and self.owner == owner
+
     @property
     def readers(self) -> tuple[bytes, ...]:
         """Who may read it: its owner, and whom it is granted to."""

@@ -87,7 +87,9 @@ class Body(Protocol):
 
 
 class MemoryBody:
-    def __init__(self) -> None:
+    def __init__(self, room: int) -> None:
+        """`room`: bytes that it may take, as far as is known."""
+        self.room = room
         self._content = bytearray()
         self.size = 0
 
@@ -136,7 +138,7 @@ class FileBody:
         self._disk.remove(self.path)
 
 
-@dataclass
+@dataclass(eq=False)
 class StagedShare:
     """One share being stored for one owner, and the blocks that are here of it."""
 
@@ -321,6 +323,7 @@ class StagedShares:
         self._disk = disk
         self._layout = layout
         self._shares: dict[tuple[ShareKey, bytes], StagedShare] = {}  # by share and owner
+        self._in_memory = 0  # bytes that those in memory may take
         self._unknown: set[Path] = set()  # which another version wrote
         self._over: dict[bytes, float] = {}  # account → when it last had, or wanted, more than its part
         self._now = 0.0  # as `expire` was told last
@@ -350,12 +353,14 @@ class StagedShares:
     def begin(self, request: Open, owner: bytes, payer: Payer, expected_bytes: int, now: float) -> None:
         """Begin to store a share; OSError where the disk refuses."""
         key = (request.encoding_id, request.share)
-        if self._layout.staged(key, owner) in self._unknown:
+        if self._unknown and self._layout.staged(key, owner) in self._unknown:
             raise Refusal(Code.FAULT, "this share is being stored by another version of the worker")
         header = share_header(*key, request.k, request.n, request.block_size)
         staged = StagedShare(self._new_body(key, owner, expected_bytes), header, owner, payer, expected_bytes, now, now)
         staged.begin()
         self._shares[key, owner] = staged
+        if isinstance(staged.body, MemoryBody):
+            self._in_memory += staged.body.room
 
     def make_room(self, staged: StagedShare, more: int) -> None:
         """A share that outgrows memory goes on in a file; OSError where the disk refuses."""
@@ -364,12 +369,12 @@ class StagedShares:
         path = self._layout.staged(staged.key, staged.owner)
         body = FileBody(self._disk, path, _create(self._disk, path))
         body.append(staged.body.read_at(0, staged.size))
+        self._in_memory -= staged.body.room
         staged.body = body
 
     def _new_body(self, key: ShareKey, owner: bytes, expected_bytes: int) -> Body:
-        in_memory = sum(each.expected_bytes for each in self if isinstance(each.body, MemoryBody))
-        if expected_bytes <= MAX_PACKED and in_memory + expected_bytes <= _MOST_IN_MEMORY:
-            return MemoryBody()
+        if expected_bytes <= MAX_PACKED and self._in_memory + expected_bytes <= _MOST_IN_MEMORY:
+            return MemoryBody(expected_bytes)
         path = self._layout.staged(key, owner)
         return FileBody(self._disk, path, _create(self._disk, path))
 
@@ -436,6 +441,8 @@ class StagedShares:
         """Remove it from the list, whatever became of its file."""
         if self._shares.get((staged.key, staged.owner)) is staged:
             del self._shares[staged.key, staged.owner]
+            if isinstance(staged.body, MemoryBody):
+                self._in_memory -= staged.body.room
 
     def note_over(self, account: bytes) -> None:
         """An account has more than its part where others need some, or wants more."""
@@ -480,3 +487,4 @@ class StagedShares:
         for staged in self._shares.values():
             staged.leave()
         self._shares.clear()
+        self._in_memory = 0

@@ -207,7 +207,7 @@ class ShareStore:
     def holds(self, key: ShareKey, owner: bytes) -> bool:
         """Whether a share of this owner is committed here, and nothing bad was found of it."""
         kept = self._index.held(key)
-        return kept is not None and kept.sound and kept.owner == owner
+        return kept is not None and kept.is_held_by(owner)
 
     def tombstones(self) -> Iterator[Tombstone]:
         """All deletions that are known here, those that were taken back too."""
@@ -276,17 +276,30 @@ class ShareStore:
         """Whether all shares of these sizes, in bytes, may be begun; each need not be checked then."""
         return self._quota.has_room(payer, sizes)
 
+    def copies_of(self, encoding_id: bytes, owner: bytes) -> list[KeptShare]:
+        """All that is here of an encoding, in whatever state; Refusal(CONFLICT) where this owner has deleted it."""
+        self._deletion.require_not_deleted(encoding_id, owner)
+        return self._index.of_encoding(encoding_id)
+
     def open(
-        self, request: Open, owner: bytes, now: float, *, payer: Optional[Payer] = None, has_room: bool = False
+        self,
+        request: Open,
+        owner: bytes,
+        now: float,
+        *,
+        payer: Optional[Payer] = None,
+        copies: Optional[Sequence[KeptShare]] = None,
+        has_room: bool = False,
     ) -> bool:
         """Begin to store a share; False where it was begun before, even before a restart.
 
-        `payer`: None for whom the owner's shares count. `has_room`: that was checked already.
+        `payer`: None for whom the owner's shares count. `copies`: as of `copies_of`, where that was asked. `has_room`:
+        that was checked already.
         """
         payer = payer or self.payer(owner)
         key = (request.encoding_id, request.share)
-        self._deletion.require_not_deleted(request.encoding_id, owner)
-        self._require_free(key, owner)
+        copies = self.copies_of(request.encoding_id, owner) if copies is None else copies
+        self._require_free([copy for copy in copies if copy.key == key], owner)
         if request.share >= request.n or request.k > request.n:
             raise Refusal(Code.MALFORMED, "no such share")
         expected = request.share_bytes + OVERHEAD
@@ -309,12 +322,11 @@ class ShareStore:
             staged.expected_bytes = expected
         return False
 
-    def _require_free(self, key: ShareKey, owner: bytes) -> None:
+    def _require_free(self, copies: Sequence[KeptShare], owner: bytes) -> None:
         """Refusal where this owner has the share already; a damaged one may be stored anew.
 
         Another owner's share of that name is not revealed here: only the commit fails.
         """
-        copies = self._index.copies(key)
         if any(copy.state is State.LEFT_ALONE for copy in copies):
             raise Refusal(Code.FAULT, "a share that this worker cannot read is in the way")
         if any(copy.here and copy.sound and copy.belongs_to(owner) for copy in copies):
@@ -341,13 +353,21 @@ class ShareStore:
                 if staged.dropped:
                     self._staged.forget(staged)
 
-    def prepare_commit(self, key: ShareKey, owner: bytes, signed: SignedCommitment) -> Optional[PendingCommit]:
-        """Check what is to be committed; None where the same was committed before, for the same owner."""
+    def prepare_commit(
+        self,
+        key: ShareKey,
+        owner: bytes,
+        signed: SignedCommitment,
+        copies: Optional[Sequence[KeptShare]] = None,
+    ) -> Optional[PendingCommit]:
+        """Check what is to be committed; None where the same was committed before, for the same owner.
+
+        `copies`: as of `copies_of`, where that was asked.
+        """
         self._require_signed(key[0], owner, signed)
-        self._deletion.require_not_deleted(key[0], owner)
-        copies = self._index.of_encoding(key[0])
+        copies = self.copies_of(key[0], owner) if copies is None else copies
         held = next((copy for copy in copies if copy.here and copy.key == key), None)
-        if held is not None and held.sound and held.owner == owner:
+        if held is not None and held.is_held_by(owner):
             self._require_same(held, signed)
             return None
         staged = self._being_stored(key, owner)
@@ -445,8 +465,7 @@ class ShareStore:
     def block(self, key: ShareKey, owner: bytes, segment: int) -> bytes:
         """One block, checked, of a committed share or of one being stored."""
         held = self._index.held(key)
-        holds = held is not None and held.sound and held.owner == owner
-        staged = None if holds else self._staged.get(key, owner)
+        staged = None if held is not None and held.is_held_by(owner) else self._staged.get(key, owner)
         if staged is not None and segment not in staged.blocks:
             staged = None
         try:

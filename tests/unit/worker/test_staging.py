@@ -62,7 +62,7 @@ def staged(disk: FaultyDisk, path: Path) -> Iterator[StagedShare]:
 
 @pytest.fixture(params=["memory", "file"])
 def body(request: pytest.FixtureRequest, path: Path) -> Body:
-    return MemoryBody() if request.param == "memory" else in_file(Disk(), path)
+    return MemoryBody(0) if request.param == "memory" else in_file(Disk(), path)
 
 
 @given(st.permutations(range(5)), st.booleans())
@@ -70,7 +70,7 @@ def test_blocks_come_in_any_order_and_are_read_before_the_commit(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], memory: bool
 ) -> None:
     encoding = sample(segments=5)
-    body = MemoryBody() if memory else in_file(Disk(), tmp_path_factory.mktemp("staging") / "share")
+    body = MemoryBody(0) if memory else in_file(Disk(), tmp_path_factory.mktemp("staging") / "share")
     staged = stage(body, encoding, 1)
     for segment in order:
         append(staged, encoding, segment)
@@ -99,7 +99,7 @@ def test_the_size_is_what_was_written(body: Body) -> None:
 
 def test_a_share_in_memory_and_one_in_a_file_are_the_same_bytes(path: Path) -> None:
     contents = []
-    for body in (MemoryBody(), in_file(Disk(), path)):
+    for body in (MemoryBody(0), in_file(Disk(), path)):
         staged = stage(body, sample(), 0)
         for segment in (2, 0, 1):
             append(staged, sample(), segment)
@@ -209,7 +209,7 @@ def test_a_descriptor_is_closed_once_and_a_file_removed_once(disk: FaultyDisk, s
 @given(st.sets(st.integers(0, 40)))
 def test_the_ranges_are_the_blocks_that_came(came: set[int]) -> None:
     encoding = sample(segments=41)
-    staged = stage(MemoryBody(), encoding, 1)
+    staged = stage(MemoryBody(0), encoding, 1)
     for segment in came:
         append(staged, encoding, segment)
     ranges = staged.ranges()
