@@ -171,7 +171,6 @@ async def _send(target: Target, images: Sequence[_Image]) -> None:
     """
     tried: dict[bytes, list[bytes]] = {_id(image): [] for image in images}
     stragglers = Stragglers()
-    under_way: set[asyncio.Future[None]] = set()
     asked: dict[asyncio.Future[None], bytes] = {}  # device of each
     try:
         for attempt in range(_MAX_MOVES):
@@ -183,10 +182,12 @@ async def _send(target: Target, images: Sequence[_Image]) -> None:
             for sending in sendings:
                 by_device.setdefault(sending.device, []).append(sending)
             messages = [m for shares in by_device.values() for m in _messages(shares)]
-            asked.update((asyncio.ensure_future(_send_message(target, each)), each[0].device) for each in messages)
-            under_way = await stragglers.late([task for task in asked if not task.done()], few=attempt > 0)
-            for task in under_way:
-                target.note_late(asked[task])
+            sent: dict[asyncio.Future[None], bytes] = {}
+            sent.update((asyncio.ensure_future(_send_message(target, each)), each[0].device) for each in messages)
+            asked.update(sent)
+            for task in await stragglers.late(sent, few=attempt > 0):
+                target.note_late(sent[task])
+        under_way = {task for task in asked if not task.done()}
         while under_way and any(len(image.held) < target.coding.code.n for image in images):
             _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from common.link import stragglers
 from common.protocol.envelope import Operation
 from common.vault.folder import VaultFolder
 from producer.events import StoredImage
@@ -32,6 +33,16 @@ def asked(cluster: MemoryCluster, number: int) -> int:
     """How often this device was asked to store something."""
     begin = Operation.STORE, Operation.OPEN
     return sum(device == cluster.ids[number] and operation in begin for device, operation in cluster.messages)
+
+
+def test_a_batch_waits_for_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stragglers, "LEAST", 4.0)
+    cluster = MemoryCluster(N + 1)
+    cluster.devices[0].silent = {Operation.STORE}
+    started = time.monotonic()
+    (outcome,) = stored(cluster, tmp_path, [1000])
+    assert not outcome.degraded
+    assert 4.0 <= time.monotonic() - started < 8.0
 
 
 @pytest.mark.parametrize("sizes", [[LARGE] * 6, [2 << 20] * 8], ids=["streams", "batches"])
