@@ -1,16 +1,17 @@
 """Small images beside scp, in turn in one run: python -m bench.small --stores FOLDER
 
 Whole commands over six devices, each round with a vault of its own, which records a snapshot and restores it. scp
-neither fsyncs nor encrypts what it stores, and keeps one copy.
+neither fsyncs nor encrypts what it stores, and keeps one copy. Nothing is removed before the end: for some minutes
+after many files were, ext4 takes 0.1 to 0.3 ms of processor time to make one (it passes over the inodes of those).
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -50,13 +51,12 @@ def small(
             )
             server = stack.enter_context(ssh_server(place))
             for number in range(rounds):
-                workload = _workload(place / "files", images, number)
-                scp = OverSsh("scp", server)
-                contenders: list[Contender] = [Tessera(cluster, place), scp]
-                for contender in contenders[:: 1 if number % 2 == 0 else -1]:
-                    _round(contender, workload, place / "got", costs)
-                scp.empty()
-                shutil.rmtree(workload.folder)
+                here = place / f"round-{number}"
+                here.mkdir()
+                workload = _workload(here / "files", images, number)
+                contenders: list[Contender] = [Tessera(cluster, here), OverSsh("scp", replace(server, place=here))]
+                for which, contender in [*enumerate(contenders)][:: 1 if number % 2 == 0 else -1]:
+                    _round(contender, workload, here / f"got-{which}", costs)
     print(_table(costs, images))
 
 
@@ -76,7 +76,6 @@ def _round(contender: Contender, workload: Workload, into: Path, costs: Costs) -
         warn(f"{contender.name}: {what}: {workload.count / cost.wall:,.0f}/s")
     if sum(path.is_file() for path in into.rglob("*")) != workload.count:
         raise TesseraError(f"{contender.name} did not bring all back")
-    shutil.rmtree(into)
 
 
 def _flush() -> None:
