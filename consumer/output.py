@@ -115,7 +115,9 @@ class Output:
         self.target = target
         self.place = os.fspath(target)
         self._replace = replace
-        if is_special(target) or os.path.isdir(target) or (os.path.lexists(target) and not replace):
+        # Most often nothing is there, and one look says so.
+        there = is_device_name(target.name) or os.path.lexists(target)
+        if there and (not replace or is_special(target) or os.path.isdir(target)):
             raise _exists(target)
         self.file: IO[bytes]
         try:

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from common.coding.recipe import digest
 from common.errors import IntegrityError
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.sample_shares import OWNER, Sample, sample, staged_files
+from tests.support.sample_shares import OVERHEAD, OWNER, Sample, sample, staged_files
+from worker import staging
 from worker.disk import Disk
+from worker.pack_format import MAX_PACKED
 from worker.share_file import FOOTER_SIZE, ShareTrailer, decode_footer, share_header
 from worker.staging import Body, FileBody, MemoryBody, Payer, StagedShare
 from worker.store import ShareStore
@@ -216,3 +218,30 @@ def test_the_ranges_are_the_blocks_that_came(came: set[int]) -> None:
     assert [s for each in ranges for s in range(each.first, each.first + each.count)] == sorted(came)
     assert all(one.first + one.count < other.first for one, other in zip(ranges, ranges[1:])), "as few as can be"
     staged.drop()
+
+
+def test_shares_are_in_memory_while_there_is_room_and_in_files_beyond(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ShareStore(tmp_path / "store")
+    samples = [sample(f"number {number}") for number in range(8)]
+
+    def begin(number: int) -> bool:
+        """Whether it is in a file."""
+        assert store.open(samples[number].opening(0), OWNER, 0.0)
+        staged = store._staged.get(samples[number].key(0), OWNER)
+        assert staged is not None
+        return staged.on_disk
+
+    monkeypatch.setattr(staging, "_MOST_IN_MEMORY", 2 * (samples[0].recipe.share_bytes + OVERHEAD))
+    assert [begin(number) for number in range(3)] == [False, False, True]
+    store.abandon(samples[2].key(0), OWNER)  # what is in a file takes no memory, and gives none back
+    assert begin(3)
+    store.abandon(samples[0].key(0), OWNER)
+    for segment in range(3):
+        samples[1].append(store, 0, segment)
+    assert samples[1].commit(store, 0).granted
+    assert [begin(number) for number in range(4, 7)] == [False, False, True]
+    store._staged.make_room(store._staged._shares[samples[4].key(0), OWNER], MAX_PACKED)  # it goes on in a file
+    assert not begin(7)
+    store.close()
