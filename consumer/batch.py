@@ -19,9 +19,10 @@ import numpy as np
 from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.errors import TesseraError
+from common.link.replies import DeclinedError
 from common.link.window import Window
 from common.protocol.device_messages import BlockName
-from common.protocol.messages import EncodingAt, shares_at_hand
+from common.protocol.messages import Code, EncodingAt, shares_at_hand
 from common.repository.devices import Devices
 from common.vault.mapping import Mapping
 from common.vault.sealing import Bytes
@@ -50,6 +51,9 @@ def fits(encoding: EncodingAt, mapping: Mapping) -> bool:
     return small and sound and (mapping.k, mapping.n) == (encoding.k, encoding.n)
 
 
+Damaged = Callable[[SmallImage, int, DeclinedError], None]  # an image, which share, and the device's words
+
+
 class BatchRestorer:
     def __init__(self, devices: Devices, code: Callable[[int, int], ErasureCode], avoided: Collection[bytes]) -> None:
         """`avoided`: devices that are not asked, such as those that gave a bad block before."""
@@ -58,11 +62,14 @@ class BatchRestorer:
         self._avoided = avoided
         self._window = Window(BATCHES, 0)
 
-    async def restore(self, images: Sequence[SmallImage]) -> list[Optional[Path]]:
-        """Restore images that `fits` tells of; for each where it is, durable, or None where it was not restored."""
+    async def restore(self, images: Sequence[SmallImage], damaged: Damaged) -> list[Optional[Path]]:
+        """Restore images that `fits` tells of; for each where it is, durable, or None where it was not restored.
+
+        `damaged`: told of each share of which its device says that it is, since nobody may ask that one again.
+        """
         await self._window.enter(0)
         try:
-            gathered = await self._gather(images)
+            gathered = await self._gather(images, damaged)
             codes = [self._code(image.encoding.k, image.encoding.n) for image in images]
             keeping = asyncio.get_running_loop().run_in_executor(None, _keep, images, codes, gathered)
             try:
@@ -73,7 +80,7 @@ class BatchRestorer:
         finally:
             self._window.leave(0)
 
-    async def _gather(self, images: Sequence[SmallImage]) -> list[Blocks]:
+    async def _gather(self, images: Sequence[SmallImage], damaged: Damaged) -> list[Blocks]:
         """Of each image the blocks that come in time."""
         avoided = self._devices.slow().union(self._avoided)
         asked: dict[bytes, list[tuple[int, BlockName, int]]] = {}  # device → which image, what, its length
@@ -92,6 +99,8 @@ class BatchRestorer:
         done, _ = await asyncio.wait(answers, timeout=max(map(self._devices.late_after, asked)))
         for answer in done:
             for (number, name, length), block in zip(answers[answer], answer.result()):
+                if isinstance(block, DeclinedError) and block.code is Code.DAMAGED:
+                    damaged(images[number], name.share, block)
                 if not isinstance(block, TesseraError) and block.nbytes == length:
                     blocks[number][name.share] = block
         return blocks

@@ -17,6 +17,7 @@ from typing import Optional, Union
 from common.chunks import chunks
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NoRoomError, NotEnoughError, NotFoundError, TesseraError, UsageError
+from common.link.replies import DeclinedError
 from common.link.window import Window
 from common.process.events import BytesDone, BytesExpected, ignore
 from common.protocol.messages import BadShare, EncodingAt, is_at_hand, shares_at_hand
@@ -50,6 +51,7 @@ class Restorer:
         self._commits = GroupCommit()
         self._early = early
         self._bad: set[bytes] = set()  # devices that gave bad blocks
+        self._troubles: dict[str, list[str]] = {}  # SHA-256 → what a batch met, until the image is restored by itself
         self._batches = BatchRestorer(repository.devices, self._code, self._bad)
         self.emit = emit
 
@@ -72,7 +74,15 @@ class Restorer:
         """Restore many images that `batch.fits` tells of; None for each that only `restore` can be tried with."""
         started = time.monotonic()
         self.emit(BytesExpected(sum(image.mapping.image_size for image in images)))
-        paths = await self._batches.restore(images)
+        bad: list[BadShare] = []
+
+        def damaged(image: SmallImage, share: int, error: DeclinedError) -> None:
+            sha256 = image.mapping.image_sha256.hex()
+            self._trouble(sha256, self._troubles.setdefault(sha256, []), error.device, f"share {share}: {error}")
+            bad.append(BadShare(image.encoding.encoding_id, share, error.device))
+
+        paths = await self._batches.restore(images, damaged)
+        await self._report(bad)
         seconds = time.monotonic() - started
         restored: list[Optional[Restored]] = []
         for image, path in zip(images, paths):
@@ -92,13 +102,10 @@ class Restorer:
     async def _restore(self, encodings: Sequence[EncodingAt], sha256: str, open_output: OpenOutput) -> Restored:
         started = time.monotonic()
         failure: Optional[TesseraError] = None
-        troubles: list[str] = []
+        troubles = self._troubles.pop(sha256, [])
 
         def trouble(device: bytes, text: str) -> None:
-            line = f"{self._repository.name_of(device)}: {text}"
-            if line not in troubles:
-                troubles.append(line)
-                self.emit(Missing(sha256, self._repository.name_of(device), text))
+            self._trouble(sha256, troubles, device, text)
 
         def came(device: bytes, count: int) -> None:
             self.emit(BytesReceived(sha256, self._repository.name_of(device), count))
@@ -123,6 +130,13 @@ class Restorer:
             if restored is not None:
                 return restored
         raise failure or NotEnoughError(f"{sha256}: no shares are at hand")
+
+    def _trouble(self, sha256: str, troubles: list[str], device: bytes, text: str) -> None:
+        """Tell once what is wrong with a device's share; `troubles`: what was told of the image."""
+        line = f"{self._repository.name_of(device)}: {text}"
+        if line not in troubles:
+            troubles.append(line)
+            self.emit(Missing(sha256, self._repository.name_of(device), text))
 
     async def _restore_from(
         self, encoding: EncodingAt, gathering: Gathering, open_output: OpenOutput

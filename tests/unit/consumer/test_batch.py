@@ -17,7 +17,7 @@ from common.link.replies import DeclinedError
 from common.protocol.device_messages import BlockName
 from common.protocol.messages import Answer, Code, EncodingAt, ShareAt
 from consumer import batch, output
-from consumer.batch import MAX_SIZE, BatchRestorer, SmallImage, fits
+from consumer.batch import MAX_SIZE, BatchRestorer, Damaged, SmallImage, fits
 from consumer.output import Output
 from tests.support.memory_cluster import run
 from tests.support.sample_images import OTHER_KEY, EncodedImage, chance, device_of, encode
@@ -72,10 +72,15 @@ def small(folder: Path, images: Sequence[EncodedImage] = IMAGES, **located: Any)
     ]
 
 
-def restore(devices: FakeDevices, images: Sequence[SmallImage], avoided: Sequence[bytes] = ()) -> list[bool]:
+def restore(
+    devices: FakeDevices,
+    images: Sequence[SmallImage],
+    avoided: Sequence[bytes] = (),
+    damaged: Damaged = lambda *_: None,
+) -> list[bool]:
     async def restored() -> list[bool]:
         given: Any = devices
-        paths = await BatchRestorer(given, ErasureCode, set(avoided)).restore(images)
+        paths = await BatchRestorer(given, ErasureCode, set(avoided)).restore(images, damaged)
         assert [path for path in paths if path is not None and not path.is_file()] == []
         return [path is not None for path in paths]
 
@@ -105,6 +110,24 @@ def test_any_k_shares_do(tmp_path: Path, missing: set[int]) -> None:
     left = [share for share in IMAGES[0].located().shares if share.share not in missing]
     assert restore(FakeDevices(), small(tmp_path, shares=left)) == [True] * len(IMAGES)
     assert there(tmp_path) == expected(*ALL)
+
+
+def test_each_share_of_which_its_device_says_that_it_is_damaged_is_told_of(tmp_path: Path) -> None:
+    """Whoever restores the image by itself then may well ask other devices."""
+    codes = {1: Code.DAMAGED, 2: Code.BUSY}
+
+    def change(name: BlockName, block: bytes) -> Union[bytes, TesseraError]:
+        is_changed = name.encoding_id == IMAGES[5].encoding_id and name.share in codes
+        return DeclinedError(Answer(codes[name.share]), device_of(name.share)) if is_changed else block
+
+    told: list[tuple[bytes, int, bytes]] = []
+    restored = restore(
+        FakeDevices(change),
+        small(tmp_path),
+        damaged=lambda image, share, error: told.append((image.encoding.encoding_id, share, error.device)),
+    )
+    assert restored == [number != 5 for number in ALL]
+    assert told == [(IMAGES[5].encoding_id, 1, device_of(1))]
 
 
 def test_slow_devices_and_those_that_gave_bad_blocks_are_not_asked(tmp_path: Path) -> None:
@@ -196,7 +219,9 @@ def test_a_restore_that_is_cancelled_leaves_nothing_unfinished(tmp_path: Path, m
 
     async def cancelled() -> None:
         devices: Any = FakeDevices()
-        task = asyncio.ensure_future(BatchRestorer(devices, ErasureCode, set()).restore(small(tmp_path)))
+        task = asyncio.ensure_future(
+            BatchRestorer(devices, ErasureCode, set()).restore(small(tmp_path), lambda *_: None)
+        )
         await asyncio.to_thread(began.wait, 20)
         task.cancel()
         asyncio.get_running_loop().call_later(0.05, goes_on.set)
