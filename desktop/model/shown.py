@@ -6,6 +6,7 @@ is not read yet is shown as it was before, or as an entry that says nothing.
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -100,7 +101,8 @@ class Pages(Shown):
 
     def chosen(self, keys: frozenset[Key]) -> list[int]:
         """The numbers of these, in their order."""
-        return [number for number in self._numbers.tolist() if number in keys]
+        wanted = np.fromiter((key for key in keys if isinstance(key, int)), np.int64)
+        return list(self._numbers[np.isin(self._numbers, wanted)].tolist())
 
     def place_of(self, key: Optional[Key]) -> Optional[int]:
         places = np.flatnonzero(self._numbers == (key if isinstance(key, int) else 0))
@@ -117,13 +119,17 @@ class Pages(Shown):
 
     def at_hand_of(self, numbers: Sequence[int]) -> Optional[list[Entry]]:
         """The entries of these, where all were read and are kept still."""
-        at_hand = {entry.number: entry for page in self._pages.values() for entry in page}
+        at_hand = self._read_entries()
         return [at_hand[number] for number in numbers] if at_hand.keys() >= set(numbers) else None
 
     @property
     def at_hand(self) -> dict[int, Entry]:
-        """What was read, and is kept still, by number."""
-        return {**self._former, **{entry.number: entry for page in self._pages.values() for entry in page}}
+        """What was read last, here or before, by number; of very many the last."""
+        entries = {**self._former, **self._read_entries()}
+        return dict(itertools.islice(entries.items(), max(0, len(entries) - _KEPT * PAGE), None))
+
+    def _read_entries(self) -> dict[int, Entry]:
+        return {entry.number: entry for page in self._pages.values() for entry in page}
 
     def _want(self, page: int) -> None:
         if page in self._awaited:

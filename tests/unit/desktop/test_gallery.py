@@ -221,6 +221,11 @@ def test_of_many_images_only_those_near_the_ones_in_sight_are_in_memory(
         names.append(shown[place].sha256)
     assert len(set(names)) == 20
     assert set(shown.at_hand) == set(shown._numbers[-6:].tolist())
+    for place in range(20):
+        window.take(*range(4 - place % 2))  # by which all is read anew
+        window.until(lambda at=place: window.model.shown[at].is_read)  # type: ignore[misc]
+        assert isinstance(window.model.shown, Pages)
+        assert 0 < len(window.model.shown.at_hand) <= 6
 
 
 def test_what_was_shown_stays_until_what_is_new_of_it_is_read(session: Session, background: Background) -> None:
