@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from common.vault.keys import VaultKey
 from tests.support.approving import ANNA, BOB, CARL, approved, named_by, part_of
 from tests.support.clocks import SetClock
 from tests.support.sample_shares import (
+    HOLD,
     KEY,
     OWNER,
     STRANGER,
@@ -33,17 +34,13 @@ from tests.support.sample_shares import (
 from tests.support.spoken_worker import Worker, only
 from worker.store import ShareStore
 
-HOLD = 7 * 24 * 3600
 NAMED = named_by(KEY, ANNA, BOB, CARL)
 OTHERS = named_by(KEY, ANNA, CARL, generation=2)
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: SetClock, encoding: Sample) -> Iterator[ShareStore]:
-    store = ShareStore(tmp_path / "store", clock=clock, hold=HOLD)
-    encoding.put(store, 0)
-    yield store
-    store.close()
+def store(holding_store: ShareStore) -> ShareStore:
+    return holding_store
 
 
 @pytest.fixture
