@@ -8,7 +8,8 @@ Where there is no index all packs are read from their beginning, and the same ma
 its records in the order of their serials, so it does not matter how often, or from where, they are read.
 
 Where something of a pack could not be read, or a folder not be listed while the index was made, the index says so, and
-the next start makes it anew: what is found then may be older than what is known.
+the next start makes it anew: what is found then may be older than what is known. For folders the scrub does so, too,
+after a round, once all can be listed.
 
 A record behind where the index stopped was not acknowledged, but after a power cut. It may be in the page cache only,
 left by a worker whose fsync failed; so it is appended to a new pack, durably, before it counts. (Where there is no
@@ -38,6 +39,7 @@ from worker.layout import Layout, Place, ShareKey, file_name, read_share_name
 from worker.pack_format import Kind, body_digest, make_frame
 from worker.packs import Packs, Record
 from worker.reading import Shares, is_damage
+from worker.refusals import Refusal
 from worker.share_states import KeptShare, State, amended, announced, unreadable
 from worker.tombstones import decode_tombstone
 
@@ -83,6 +85,17 @@ class Recovery:
             self._look_for_packs()
             self._look_for_files(listed, unlisted)
             index.complete(self._packs.unread)
+
+    def look_again(self) -> None:
+        """Serve what could not be read, or listed, at the start, and can be now."""
+        try:
+            with self._index.transaction():
+                self._look_at_left_alone()
+            if _FILES in self._packs.unread and not self._list_files()[1]:
+                self._packs.unread.discard(_FILES)
+                self._index.make_anew()
+        except (OSError, Refusal) as error:
+            log.warning("what could not be read at the start is not looked at again now: %s", error)
 
     # --- packs
 
@@ -281,7 +294,7 @@ class Recovery:
     # --- what was left alone
 
     def _look_at_left_alone(self) -> None:
-        """What could not be read at the last start may be by now, or be known."""
+        """What could not be read before may be by now, or be known."""
         for kept in self._index.in_state(State.LEFT_ALONE):
             if self._index.of_serial(kept.serial) == kept:  # it did not give way to another one
                 now = self._looked_at(kept)

@@ -2,7 +2,7 @@
 
     pick the next share in the order of serials → open it anew, header, trailer and amendment
         → read and check its blocks, one a turn
-    at the end of a round → look through the index
+    at the end of a round → look through the index, and again at what could not be read or listed at the start
 
 The loop calls `turn`, which reads one block at most. All that the store holds is spread over `every` seconds; blocks
 are read while the loop is idle, unless the scrub is late. A share that a broker asked to have checked comes first and
@@ -103,7 +103,10 @@ class _Check:
 
 
 class Scrub:
-    """`now` is monotonic seconds. `bad` is called with a share that was found bad, `good` with any other."""
+    """`now` is monotonic seconds. `bad` is called with a share that was found bad, `good` with any other.
+
+    `look_again` is called at the end of a round; it raises nothing.
+    """
 
     def __init__(
         self,
@@ -113,6 +116,7 @@ class Scrub:
         every: float,
         bad: Callable[[KeptShare, Exception], None],
         good: Callable[[KeptShare, OpenShare], None],
+        look_again: Callable[[], None],
     ) -> None:
         self._index = index
         self._shares = shares
@@ -120,6 +124,7 @@ class Scrub:
         self._every = every
         self._bad = bad
         self._good = good
+        self._look_again = look_again
         self._asked: dict[ShareKey, None] = {}
         self._urgent: Optional[_Check] = None
         self._regular: Optional[_Check] = None
@@ -230,16 +235,15 @@ class Scrub:
         return None
 
     def _end_round(self) -> None:
-        if self._cursor.shares:
-            log.info(
-                "scrubbed the store: %d shares, %d bytes, %d damaged",
-                self._cursor.shares,
-                self._cursor.bytes,
-                self._cursor.damaged,
-            )
+        now, cursor = int(self._clock.unix()), self._cursor
+        if cursor.shares or now - cursor.began >= self._every:  # a store that is empty is asked each second
+            if cursor.shares:
+                text = "scrubbed the store: %d shares, %d bytes, %d damaged"
+                log.info(text, cursor.shares, cursor.bytes, cursor.damaged)
             with contextlib.suppress(Refusal):  # it is made anew at the next question
                 self._index.look_through()
-        self._cursor = ScrubCursor(int(self._clock.unix()))
+            self._look_again()
+            self._cursor = ScrubCursor(now)
         self._last = self._index.last_serial  # new ones are for the next round
 
     def _save(self) -> None:

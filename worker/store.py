@@ -112,9 +112,10 @@ class ShareStore:
             self._release,
             self.hold,
         )
-        self.scrub = Scrub(index, shares, self._clock, scrub_every, self._found_bad, self._found_good)
-        self.compaction = Compaction(durability, packs, index, self._release)
         self._recovery = Recovery(disk, layout, durability, packs, index, shares)
+        again = self._recovery.look_again
+        self.scrub = Scrub(index, shares, self._clock, scrub_every, self._found_bad, self._found_good, again)
+        self.compaction = Compaction(durability, packs, index, self._release)
         self._verifier = CommitmentVerifier()
         self._purge_at = self._clock.monotonic()
         with contextlib.ExitStack() as undo:

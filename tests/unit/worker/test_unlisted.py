@@ -26,14 +26,18 @@ ALL = ONE, OTHER, SMALL
 
 
 class Forbidding(Disk):
-    """A disk that lists and syncs some folders not, for this reason."""
+    """A disk that lists and syncs some folders not, for this reason, and opens no file in them."""
 
     def __init__(self, reason: int, *folders: Path) -> None:
-        self._reason, self._folders = reason, folders
+        self._reason, self.folders = reason, folders
 
     def _enter(self, folder: Path) -> None:
-        if folder in self._folders:
+        if folder in self.folders:
             raise OSError(self._reason, os.strerror(self._reason), str(folder))
+
+    def open(self, path: Path) -> int:
+        self._enter(path.parent)
+        return super().open(path)
 
     def entries(self, folder: Path) -> list[Entry]:
         self._enter(folder)
@@ -106,6 +110,38 @@ def test_a_folder_of_shares_that_cannot_be_listed_costs_nothing_for_good(
     check_all_back(folder)
     lose_index(folder)
     check_all_back(folder)
+
+
+@pytest.mark.parametrize("index_there", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_folder_that_can_be_listed_again_is_served_after_a_round_of_the_scrub(
+    folder: Path, index_there: bool, alone: bool
+) -> None:
+    clock, disk = SetClock(), Forbidding(errno.EACCES, *(folder_of(folder, each) for each in (ONE, OTHER)))
+    if alone:  # nothing else is there
+        store = ShareStore(folder, clock=clock)
+        store.delete(SMALL.deletion(trash_seconds=0), OWNER)
+        store.close()
+    if not index_there:
+        lose_index(folder)
+    store = ShareStore(folder, disk=disk, clock=clock, scrub_every=100.0)
+    lives_a_round(store, clock)
+    assert set(held_by(store)) == (set() if alone else {SMALL.key(0)})
+    store.changes()
+    disk.folders = ()
+    lives_a_round(store, clock)
+    for encoding in (ONE, OTHER):
+        assert store.share(encoding.key(0), OWNER).signed == amended(encoding)
+        assert store.block(encoding.key(0), OWNER, 0) == encoding.blocks[0][0]
+    announced = {(share.encoding_id, share.share) for share in store.changes().announced}
+    assert announced >= {ONE.key(0), OTHER.key(0)}
+    store.close()
+
+
+def lives_a_round(store: ShareStore, clock: SetClock) -> None:
+    for _ in range(300):
+        clock.pass_time(1.0)
+        store.scrub.turn(clock.monotonic(), idle=True)
 
 
 @pytest.mark.parametrize("part", ["shares", "staging", "packs"])
