@@ -158,15 +158,12 @@ async def amend(
     mapping = current.mapping
     request, payload = Amend(encoding_id), pack(signed)
 
-    async def show(device: bytes) -> Optional[TesseraError]:
-        try:
-            await owner.link.request(AMEND, request, device=device, payload=payload)
-        except TesseraError as error:
-            return error
-        return None
-
     asked = sorted(devices)
-    told = await tell(asked, show, quorum(mapping.k, mapping.n))
+    told = await tell(
+        asked,
+        lambda device: owner.link.request(AMEND, request, device=device, payload=payload),
+        quorum(mapping.k, mapping.n),
+    )
     for device, error in told.items():
         if error is not None:
             owner.emit(DeviceFailed(owner.name_of(device), str(error)))

@@ -22,7 +22,6 @@ from admin.vault_work import change_each
 from common.errors import (
     NotEnoughError,
     NotFoundError,
-    ProtocolError,
     RefusedError,
     TesseraError,
     UnreachableError,
@@ -154,7 +153,7 @@ async def delete_encoding(repository: Repository, encoding: EncodingAt, trash_da
         if error is not None and device not in nothing:  # a damaged share may not be recognised
             repository.emit(DeviceFailed(repository.name_of(device), str(error)))
     if not took:
-        raise NotEnoughError("no device could delete it")
+        raise repository.link.cause(NotEnoughError("no device could delete it"))
     holders = {share.device_id for share in encoding.shares} - nothing
     require_quorum(repository, (encoding.k, encoding.n), took, holders, "deleted it")
 
@@ -192,15 +191,7 @@ async def _show(
     needed: int,
 ) -> dict[bytes, Optional[TesseraError]]:
     """Show devices a tombstone; for each why it did not act on it, or None. `needed`: how many have to."""
-
-    async def show(device: bytes) -> Optional[TesseraError]:
-        try:
-            await repository.link.request(operation, word, device=device)
-        except (DeclinedError, UnreachableError, ProtocolError) as error:
-            return error
-        return None
-
-    return await tell(devices, show, needed)
+    return await tell(devices, lambda device: repository.link.request(operation, word, device=device), needed)
 
 
 def code_of(error: Optional[TesseraError]) -> Optional[Code]:
@@ -305,7 +296,7 @@ async def undelete_encodings(repository: Repository, trashed: Sequence[Trashed])
         repository.emit(DeviceFailed(repository.name_of(device), str(error)))
     if not any(error is None for one in told for error in one.values()):
         if failed:
-            raise NotEnoughError("no device could take it back")
+            raise repository.link.cause(NotEnoughError("no device could take it back"))
         raise NotFoundError("the trash was emptied; the image cannot be taken back")
     objects = sorted({each.object_id for each in trashed})
     await repository.link.request(REPAIR, RepairNow(), payload=pack(objects))

@@ -29,15 +29,19 @@ def quorum(k: int, n: int) -> int:
 
 
 async def tell(
-    devices: Iterable[bytes], show: Callable[[bytes], Awaitable[Optional[TesseraError]]], needed: int
+    devices: Iterable[bytes], show: Callable[[bytes], Awaitable[object]], needed: int
 ) -> dict[bytes, Optional[TesseraError]]:
-    """Tell devices of a change; for each why it did not take it, or None.
+    """Tell devices of a change; for each the error with which `show` ended there, or None.
 
     Late ones are left out once `needed` took it, or know of another.
     """
 
     async def shown(device: bytes) -> Optional[TesseraError]:
-        return await show(device)
+        try:
+            await show(device)
+        except TesseraError as error:
+            return error
+        return None
 
     tasks = {device: asyncio.ensure_future(shown(device)) for device in devices}
 

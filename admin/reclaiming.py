@@ -209,16 +209,10 @@ async def _take_back(
     chosen = held.chosen
     name = open_any(repository.key, chosen.mapping, chosen.object_id, encoding_id).image_sha256.hex()
     recipe = decode_recipe(chosen.recipe)
-
-    async def show(device: bytes) -> Optional[TesseraError]:
-        try:
-            await _bring(repository, encoding_id, held, device, deleted)
-        except TesseraError as error:
-            return error
-        return None
-
     try:
-        told = await tell(sorted(devices), show, len(devices))
+        told = await tell(
+            sorted(devices), lambda device: _bring(repository, encoding_id, held, device, deleted), len(devices)
+        )
         took = {device for device, error in told.items() if error is None}
         for device, error in told.items():
             if error is not None:
