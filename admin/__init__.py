@@ -31,5 +31,6 @@ amending       replaces the commitment of all shares of an encoding
 sharing        share and unshare: lets others read an image
 rotating       vault rotate: replaces the vault key
 reclaiming     vault reclaim: takes back what somebody else with the key deleted, changed or gave away
+superseded     what devices hold of what was replaced, in a temporary file, and what of it is chosen
 joining        joins this machine to a cluster
 """

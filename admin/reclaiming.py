@@ -12,22 +12,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
-from typing import NamedTuple, Optional
-
-import msgspec
+from typing import Optional
 
 from admin.deleting import list_trash
 from admin.events import Changed, DeviceFailed, Emit, NotChanged
 from admin.quorum import require_quorum, tell
+from admin.superseded import Superseded, SupersededFile
 from admin.undeleting import emit_taken_back, undelete_since
 from common.chunks import chunks
-from common.coding.commitments import content_of, rank
 from common.coding.recipe import decode_recipe
-from common.errors import NotEnoughError, ProtocolError, TesseraError
+from common.errors import NoRoomError, NotEnoughError, ProtocolError, TesseraError
 from common.link.link import run_with_link
 from common.link.questions import list_pages, locate
 from common.link.replies import DeclinedError
@@ -43,53 +39,7 @@ from common.vault.granting import open_any
 from common.vault.keys import VaultKey
 
 _TOGETHER = 16  # encodings that are taken back at a time
-_AT_ONCE = 500  # objects that are located at a time
-_FARTHEST = 1 << 20  # generations and revisions that devices are led on, in steps
-
-
-class _Rank(NamedTuple):
-    generation: int
-    revision: int
-
-
-@dataclass
-class _Held:
-    """What devices say of one encoding of which something was replaced."""
-
-    before: dict[bytes, bytes] = field(default_factory=dict)  # device → digest of what it had at the time
-    said: dict[bytes, Commitment] = field(default_factory=dict)  # by that digest
-    now: dict[bytes, _Rank] = field(default_factory=dict)  # device → what holds there
-    everywhere: bool = True  # what each had holds there again
-
-    def add(self, device: bytes, part: HeldFor, commitment: Commitment) -> None:
-        if device not in self.before:  # the oldest comes first
-            content = self.before[device] = content_of(commitment)
-            self.said[content] = min(commitment, self.said.get(content, commitment), key=rank)
-            self.everywhere = self.everywhere and part.again
-        self.now[device] = _Rank(part.generation, part.revision)
-
-    @property
-    def chosen(self) -> Commitment:
-        """What most devices had; of as many that which ranks lowest, which was there before."""
-        votes = Counter(self.before.values())
-        return min(self.said.values(), key=lambda commitment: (-votes[content_of(commitment)], rank(commitment)))
-
-    def steps(self, device: bytes) -> Iterator[Commitment]:
-        """What was chosen, so that it holds; before it, what leads a device there that takes no more ahead at once."""
-        chosen = self.chosen
-        here = self.now.get(device, _Rank(chosen.generation, chosen.revision))
-        lowest = min(each.generation for each in self.now.values()), min(each.revision for each in self.now.values())
-        # Nobody has signed what a device says of what holds there: one that says too much is left behind.
-        near = [each for each in self.now.values() if max(each[0] - lowest[0], each[1] - lowest[1]) <= _FARTHEST]
-        generation = 1 + max((each.generation for each in near), default=lowest[0])
-        revision = 1 + max((each.revision for each in near), default=lowest[1])
-        ahead = max(generation - here.generation, revision - here.revision)
-        for step in range(MOST_AHEAD, ahead + MOST_AHEAD, MOST_AHEAD):
-            yield msgspec.structs.replace(
-                chosen,
-                generation=min(generation, here.generation + step),
-                revision=min(revision, here.revision + step),
-            )
+_AT_ONCE = 500  # encodings that are located at a time
 
 
 def run_reclaim(identity: ClientIdentity, home: Path, passphrase: str, emit: Emit, seconds: float) -> int:
@@ -117,30 +67,32 @@ async def reclaim(repository: Repository, seconds: float) -> int:
     await repository.list_devices(settled=True)
     deleted = {each.encoding_id: each.generation for each in await list_trash(repository, emptied=True)}
     undeleted = [each async for each in undelete_since(repository, seconds)]
-    with waiting(repository.emit, "asking the devices what they hold"):
-        held = await _held(repository, seconds)
-    pending = {encoding_id: each for encoding_id, each in held.items() if not each.everywhere}
-    holders = await _holders(repository, pending)
-    exit_code, taken = 0, set[bytes]()
-    for some in chunks(sorted(pending), _TOGETHER):
-        taking = (_take_back(repository, each, pending[each], holders[each], deleted.get(each, 0)) for each in some)
-        for encoding_id, code in zip(some, await asyncio.gather(*taking)):
-            exit_code = exit_code or code
-            taken |= {encoding_id} if code == 0 else set()
+    with contextlib.closing(SupersededFile()) as superseded:
+        with waiting(repository.emit, "asking the devices what they hold"):
+            await _ask_all(repository, superseded, seconds)
+        replaced, exit_code, taken = False, 0, set[bytes]()
+        for page in chunks(superseded.encodings(), _AT_ONCE):
+            replaced = True
+            pending = {encoding_id: each for encoding_id, each in page if not each.everywhere}
+            holders = await _holders(repository, pending)
+            for some in chunks(pending, _TOGETHER):
+                work = (_take_back(repository, e, pending[e], holders[e], deleted.get(e, 0)) for e in some)
+                for encoding_id, code in zip(some, await asyncio.gather(*work)):
+                    exit_code = exit_code or code
+                    taken |= {encoding_id} if code == 0 and encoding_id in deleted else set()
     for image, error in undeleted:
         if taken.issuperset(each.encoding_id for each in image.encodings):
             continue  # it was given away or changed, too, and may have been deleted under another name
         emit_taken_back(repository, image, error)
         exit_code = exit_code or (0 if error is None else error.exit_code)
-    if not undeleted and not held:
+    if not undeleted and not replaced:
         repository.emit(Warned("admin: connected devices hold nothing that was deleted or changed in that time"))
         return 3
     return exit_code
 
 
-async def _held(repository: Repository, seconds: float) -> dict[bytes, _Held]:
-    """Encoding id → what devices hold of what was replaced in the last seconds."""
-    found: defaultdict[bytes, _Held] = defaultdict(_Held)
+async def _ask_all(repository: Repository, superseded: SupersededFile, seconds: float) -> None:
+    """Have devices say what they hold of the vault's; what was replaced in the last seconds counts."""
     away = [device.name for device in repository.listed if not device.alive]
     if away:
         repository.emit(Warned(f"{', '.join(away)}: not connected; brought up to date when they come back"))
@@ -148,13 +100,14 @@ async def _held(repository: Repository, seconds: float) -> dict[bytes, _Held]:
     async def ask(device: bytes) -> None:
         try:
             async for part, commitment in _asked(repository, device):
-                if part.age <= seconds and _opens(repository.key, commitment, part.encoding_id):
-                    found[part.encoding_id].add(device, part, commitment)
+                counts = part.age <= seconds and _opens(repository.key, commitment, part.encoding_id)
+                superseded.add(device, part, commitment, counts=counts)
+        except NoRoomError:
+            raise
         except TesseraError as error:
             repository.emit(DeviceFailed(repository.name_of(device), str(error)))
 
     await asyncio.gather(*(ask(device.device_id) for device in repository.listed if device.alive))
-    return found
 
 
 def _opens(key: VaultKey, commitment: Commitment, encoding_id: bytes) -> bool:
@@ -169,41 +122,37 @@ def _opens(key: VaultKey, commitment: Commitment, encoding_id: bytes) -> bool:
 async def _asked(repository: Repository, device: bytes) -> AsyncIterator[tuple[HeldFor, Commitment]]:
     """All that a device holds of what was replaced of the vault's; errors as of `Link.request`, and ProtocolError.
 
-    ProtocolError also where it shows what the owner did not sign, or something twice: so it comes to an end.
+    ProtocolError also where it shows what the owner did not sign.
     """
     after: Optional[int] = 0
-    seen: set[tuple[bytes, int, bytes]] = set()
     while after is not None:
         reply = await repository.link.request(SUPERSEDED, ListSuperseded(after), device=device)
         offset = 0
         for part in reply.header.parts:
             signed = unpack(reply.payload[offset : offset + part.length], SignedCommitment)
             offset += part.length
-            name = part.encoding_id, part.share, content_of(signed.commitment)
-            fault = repository.verifier.fault(signed, part.encoding_id)
-            if name in seen or fault is not None or signed.commitment.owner != repository.key.owner_id():
-                raise ProtocolError("the device shows what is none of this vault's, or something twice")
-            seen.add(name)
+            is_own = signed.commitment.owner == repository.key.owner_id()
+            if not is_own or repository.verifier.fault(signed, part.encoding_id) is not None:
+                raise ProtocolError("the device shows what is none of this vault's")
             yield part, signed.commitment
         before, after = after, reply.header.after
         if after is not None and (after <= before or not reply.header.parts):
             raise ProtocolError("the device comes to no end")
 
 
-async def _holders(repository: Repository, held: dict[bytes, _Held]) -> dict[bytes, set[bytes]]:
+async def _holders(repository: Repository, pending: dict[bytes, Superseded]) -> dict[bytes, set[bytes]]:
     """Encoding id → the connected devices that are to have what is taken back."""
-    holders = {encoding_id: set(each.before) for encoding_id, each in held.items()}
-    objects = sorted({each.chosen.object_id for each in held.values()})
-    for some in chunks(objects, _AT_ONCE):
-        located, _ = await locate(repository.link, some)
-        for encoding in itertools.chain.from_iterable(located.values()):
-            if encoding.encoding_id in holders:
-                holders[encoding.encoding_id] |= {share.device_id for share in encoding.shares if share.alive}
+    holders = {encoding_id: set(each.before) for encoding_id, each in pending.items()}
+    objects = sorted({each.chosen.object_id for each in pending.values()})
+    located, _ = await locate(repository.link, objects)
+    for encoding in itertools.chain.from_iterable(located.values()):
+        if encoding.encoding_id in holders:
+            holders[encoding.encoding_id] |= {share.device_id for share in encoding.shares if share.alive}
     return holders
 
 
 async def _take_back(
-    repository: Repository, encoding_id: bytes, held: _Held, devices: Collection[bytes], deleted: int
+    repository: Repository, encoding_id: bytes, held: Superseded, devices: Collection[bytes], deleted: int
 ) -> int:
     """Take an encoding back, and emit the outcome; the exit code. `deleted`: the last generation of its tombstones."""
     chosen = held.chosen
@@ -228,7 +177,7 @@ async def _take_back(
     return 0
 
 
-async def _bring(repository: Repository, encoding_id: bytes, held: _Held, device: bytes, deleted: int) -> None:
+async def _bring(repository: Repository, encoding_id: bytes, held: Superseded, device: bytes, deleted: int) -> None:
     """Bring a device to what was chosen, undeleted where need be; errors as of `Link.request`."""
     try:
         await _show(repository, encoding_id, held, device)
@@ -239,14 +188,14 @@ async def _bring(repository: Repository, encoding_id: bytes, held: _Held, device
         await _show(repository, encoding_id, held, device)
 
 
-async def _show(repository: Repository, encoding_id: bytes, held: _Held, device: bytes) -> None:
+async def _show(repository: Repository, encoding_id: bytes, held: Superseded, device: bytes) -> None:
     """Show a device what was chosen, in steps; errors as of `Link.request`."""
     for commitment in held.steps(device):
         (signed,) = repository.key.signing_key().commit([commitment])
         await repository.link.request(AMEND, Amend(encoding_id), device=device, payload=pack(signed))
 
 
-async def _undelete(repository: Repository, encoding_id: bytes, held: _Held, device: bytes, deleted: int) -> None:
+async def _undelete(repository: Repository, encoding_id: bytes, held: Superseded, device: bytes, deleted: int) -> None:
     """Undelete on a device that was told of fewer deletions than others, and takes no more ahead at once."""
     for generation in range(MOST_AHEAD, deleted + 2 * MOST_AHEAD, MOST_AHEAD):
         word = repository.key.tombstone(held.chosen.object_id, encoding_id, generation)
