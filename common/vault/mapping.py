@@ -201,11 +201,20 @@ def pack_mapping(mapping: Mapping) -> bytes:
 
     Secret: for what seals it only.
     """
+    fields = _fields(mapping)
+    _parse(fields, UsageError)
+    return _framed(fields)
+
+
+def _fields(mapping: Mapping) -> dict[str, Any]:
     fields = msgspec.structs.asdict(mapping)
     if mapping.facts is not None:
         told = msgspec.structs.asdict(mapping.facts)
         fields["facts"] = {name: value for name, value in told.items() if value is not None}
-    _parse(fields, UsageError)
+    return fields
+
+
+def _framed(fields: dict[str, Any]) -> bytes:
     fields = {name: value for name, value in fields.items() if value is not None or name not in _LEFT_OUT}
     body: bytes = msgpack.packb(fields)
     framed = _LENGTH.pack(len(body)) + body
@@ -220,7 +229,7 @@ def read_mapping(plaintext: bytes) -> Mapping:
     (length,) = _LENGTH.unpack_from(plaintext)
     mapping = _parse(_unpack(plaintext[_LENGTH.size : _LENGTH.size + length]), IntegrityError)
     # One mapping has one plaintext: this checks length, padding, and how msgpack wrote the fields.
-    if pack_mapping(mapping) != plaintext:
+    if _framed(_fields(mapping)) != plaintext:
         raise IntegrityError("a mapping is not sound: it is written in another way than it should be")
     return mapping
 
