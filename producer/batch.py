@@ -1,6 +1,6 @@
 """Stores many small images together: those that fit into one segment each, the whole share in one message.
 
-Forwarding a message costs the broker much the same whatever its size. So up to 32 images, the bytes of two segments at
+Forwarding a message costs the broker much the same whatever its size. So up to 64 images, the bytes of two segments at
 most, are read, looked up, sealed and coded together, and all shares for one device are sent together. A share that is
 not acknowledged goes to another device; its block is still in memory.
 """
@@ -25,8 +25,8 @@ from common.protocol.operations import STORE
 from common.vault.mapping import MAX_THUMBNAIL, SNAPSHOT, TREE
 from common.vault.stamp import Stamp
 from producer.distribution import withdraw_shares
-from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image, conclude_all
-from producer.events import FailedImage, LeftOut, Outcome, ShareStep, SkippedFile, Step, StoredImage, too_few
+from producer.encoding import Bytes, Conclusion, Encoding, Image, conclude_all, encode_all
+from producer.events import FailedImage, LeftOut, Outcome, ShareSteps, SkippedFile, Step, StoredImage, too_few
 from producer.reading import WholeFile, read_whole
 from producer.sources import Source
 from producer.target import FoundImage, Target
@@ -35,33 +35,37 @@ from viewer.picture import Picture
 
 log = logging.getLogger(__name__)
 
-MAX_IMAGES = 32
+MAX_IMAGES = MAX_BATCH  # so that the shares of each device are one message
 _MAX_MOVES = 3
 _MIN_THUMBNAIL = 1024  # bytes; a thumbnail takes no more than a sixteenth of the image, but may take this
 
 
 @dataclass
 class _Image:
-    """One image being stored."""
+    """One image that was read."""
 
     source: Source
     content: memoryview
     sha256: bytes
     stamp: Optional[Stamp]
     picture: Picture = field(default_factory=Picture)
-    encoding: Optional[Encoding] = None
-    encoded: Optional[EncodedSegment] = None
-    conclusion: Optional[Conclusion] = None
+
+
+@dataclass(eq=False)
+class _Encoded:
+    """One image being stored."""
+
+    image: _Image
+    encoding_id: bytes
+    blocks: list[Bytes]
+    conclusion: Conclusion
+    share_bytes: int  # of a share as it is sent: its block, then its commitment
     held: dict[int, bytes] = field(default_factory=dict)  # share → the device that committed it
     refused: dict[int, Code] = field(default_factory=dict)  # share → why its last device did not
     gone: set[bytes] = field(default_factory=set)  # devices that did not answer
 
 
-@dataclass(frozen=True)
-class _PlacedShare:
-    image: _Image
-    share: int
-    device: bytes
+_PlacedShare = tuple[_Encoded, int, bytes]  # the image, the share's number, its device
 
 
 async def store_batch(target: Target, threads: Threads, sources: Sequence[Source]) -> list[Outcome]:
@@ -105,12 +109,12 @@ async def _store_fresh(target: Target, wanted: Sequence[_Image], started: float)
     segments = -(-room // slicing.block_size)
     buffer = await target.coding.buffers.take(segments)
     try:
-        _encode(target, wanted, buffer)
-        await _send(target, wanted)
+        images = _encode(target, wanted, buffer)
+        await _send(target, images)
     finally:
         target.coding.buffers.give_back(buffer, segments)  # messages have copies of the blocks
-    await asyncio.gather(*(_withdraw(target, image) for image in wanted if not _is_stored(target, image)))
-    return [_conclude(target, image, started) for image in wanted]
+    await asyncio.gather(*(_withdraw(target, image) for image in images if not _is_stored(target, image)))
+    return _conclude(target, images, started)
 
 
 # --- read
@@ -144,32 +148,36 @@ def _thumbnail_limit(content: memoryview) -> int:
 # --- seal → encode
 
 
-def _encode(target: Target, images: Sequence[_Image], buffer: Bytes) -> None:
+def _encode(target: Target, images: Sequence[_Image], buffer: Bytes) -> list[_Encoded]:
     """Seal and code the images into one buffer, one after the other, and sign for all at once."""
-    offset = 0
-    sealed = []
+    owner, coding, now = target.owner, target.coding, int(time.time())
+    parts, offset = [], 0
     for image in images:
-        image.encoding = Encoding(target.coding.code, target.coding.slicing, target.owner.signer)
-        room = image.encoding.buffer_bytes(len(image.content))
-        image.encoded = image.encoding.encode(0, image.content, True, buffer[offset : offset + room])
+        encoding = Encoding(coding.code, coding.slicing, owner.signer)
+        room = encoding.buffer_bytes(len(image.content))
+        parts.append((encoding, image.content, buffer[offset : offset + room]))
         offset += room
+    segments = encode_all(coding.code, parts)
+    sealed = []
+    for image, (encoding, _, _) in zip(images, parts):
         source = image.source
-        now = int(time.time())
         about = Image(image.sha256, len(image.content), source.name, image.picture, now, source.kind, source.kept)
-        sealed.append((image.encoding, image.encoding.seal(target.owner, about)))
-    for image, conclusion in zip(images, conclude_all(target.owner.signer, sealed)):
-        image.conclusion = conclusion
+        sealed.append((encoding, encoding.seal(owner, about)))
+    return [
+        _Encoded(image, encoding.encoding_id, segment.blocks, said, segment.blocks[0].nbytes + len(said.commitment))
+        for image, (encoding, _), segment, said in zip(images, sealed, segments, conclude_all(owner.signer, sealed))
+    ]
 
 
 # --- send → commit
 
 
-async def _send(target: Target, images: Sequence[_Image]) -> None:
+async def _send(target: Target, images: Sequence[_Encoded]) -> None:
     """Send every share to a device, and those that are not acknowledged to others, while there are any.
 
     A late device is still listened to when another gets its shares: whichever is first counts.
     """
-    tried: dict[bytes, list[bytes]] = {_id(image): [] for image in images}
+    tried: dict[bytes, list[bytes]] = {image.encoding_id: [] for image in images}
     stragglers = Stragglers()
     asked: dict[asyncio.Future[None], bytes] = {}  # device of each
     try:
@@ -180,10 +188,12 @@ async def _send(target: Target, images: Sequence[_Image]) -> None:
                 break
             by_device: dict[bytes, list[_PlacedShare]] = {}
             for sending in sendings:
-                by_device.setdefault(sending.device, []).append(sending)
+                by_device.setdefault(sending[2], []).append(sending)
             messages = [m for shares in by_device.values() for m in _messages(shares)]
+            for message in messages:
+                _tell(target, message, Step.PLACED)
             sent: dict[asyncio.Future[None], bytes] = {}
-            sent.update((asyncio.ensure_future(_send_message(target, each)), each[0].device) for each in messages)
+            sent.update((asyncio.ensure_future(_send_message(target, each)), each[0][2]) for each in messages)
             asked.update(sent)
             for task in await stragglers.late(sent, few=attempt > 0):
                 target.note_late(sent[task])
@@ -197,28 +207,27 @@ async def _send(target: Target, images: Sequence[_Image]) -> None:
 
 
 async def _place(
-    target: Target, images: Sequence[_Image], tried: dict[bytes, list[bytes]], *, together: bool
+    target: Target, images: Sequence[_Encoded], tried: dict[bytes, list[bytes]], *, together: bool
 ) -> list[_PlacedShare]:
     """Devices for the shares that have none yet. `together`: none was tried, so one request does for all."""
+    n = target.coding.code.n
     if together and images:
-        ids = [_id(image) for image in images]
-        places = await target.find_places(ids, max(_share_bytes(image) for image in images))
+        ids = [image.encoding_id for image in images]
+        places = await target.find_places(ids, max(image.share_bytes for image in images))
         placed = [(devices, places.lacking) for devices in places.devices]
     else:
-        n = target.coding.code.n
         found = [
-            await target.find_places([_id(i)], _share_bytes(i), tried[_id(i)], wanted=n - len(i.held)) for i in images
+            await target.find_places([i.encoding_id], i.share_bytes, tried[i.encoding_id], wanted=n - len(i.held))
+            for i in images
         ]
         placed = [(places.devices[0], places.lacking) for places in found]
-    sendings = []
+    sendings: list[_PlacedShare] = []
     for image, (devices, lacking) in zip(images, placed):
-        open_shares = [share for share in range(target.coding.code.n) if share not in image.held]
+        open_shares = [share for share in range(n) if share not in image.held]
         for share in open_shares[len(devices) :]:
             image.refused.setdefault(share, lacking)
-        for share, device in zip(open_shares, devices):
-            tried[_id(image)].append(device)
-            _tell(target, image, share, device, Step.PLACED, _share_bytes(image))
-            sendings.append(_PlacedShare(image, share, device))
+        tried[image.encoding_id] += devices[: len(open_shares)]
+        sendings += [(image, share, device) for share, device in zip(open_shares, devices)]
     return sendings
 
 
@@ -227,7 +236,7 @@ def _messages(sendings: Sequence[_PlacedShare]) -> Iterable[list[_PlacedShare]]:
     message: list[_PlacedShare] = []
     size = 0
     for sending in sendings:
-        share_size = _share_bytes(sending.image)
+        share_size = sending[0].share_bytes
         if message and (len(message) == MAX_BATCH or size + share_size > MAX_PAYLOAD):
             yield message
             message, size = [], 0
@@ -238,11 +247,15 @@ def _messages(sendings: Sequence[_PlacedShare]) -> Iterable[list[_PlacedShare]]:
 
 
 async def _send_message(target: Target, sendings: Sequence[_PlacedShare]) -> None:
-    device = sendings[0].device
-    header = Store([_whole_share(target, sending) for sending in sendings])
-    payload = b"".join(part for s in sendings for part in _parts(s.image, s.share))
+    k, n, device = target.coding.code.k, target.coding.code.n, sendings[0][2]
+    shares: list[WholeShare] = []
+    pieces: list[Union[bytes, memoryview]] = []
+    for image, share, _ in sendings:
+        block, commitment = image.blocks[share].data, image.conclusion.commitment
+        shares.append(WholeShare(image.encoding_id, share, k, n, len(block), len(commitment)))
+        pieces += [block, commitment]
     try:
-        reply = await target.link.request(STORE, header, device=device, payload=payload)
+        reply = await target.link.request(STORE, Store(shares), device=device, payload=b"".join(pieces))
         answers = reply.header.shares
         if len(answers) != len(sendings):
             raise ProtocolError("a reply does not answer what was asked")
@@ -252,92 +265,83 @@ async def _send_message(target: Target, sendings: Sequence[_PlacedShare]) -> Non
         answers = [Answer(Code.GONE, str(error))] * len(sendings)
     except ProtocolError as error:  # a device that breaks the protocol loses its shares only
         answers = [Answer(Code.FAULT, str(error))] * len(sendings)
+    _take_answers(target, sendings, answers)
+
+
+def _take_answers(target: Target, sendings: Sequence[_PlacedShare], answers: Sequence[Answer]) -> None:
+    granted = []
     for sending, answer in zip(sendings, answers):
-        image, share = sending.image, sending.share
+        image, share, device = sending
         if share in image.held:
             continue  # by another device meanwhile
         if answer.granted:
             image.held[share] = device
             image.refused.pop(share, None)
-            _tell(target, image, share, device, Step.ACKNOWLEDGED, _share_bytes(image))
-            _tell(target, image, share, device, Step.COMMITTED)
+            granted.append(sending)
         else:
             image.refused[share] = answer.code
             if answer.code is Code.GONE:
                 image.gone.add(device)
-            _tell(target, image, share, device, Step.LOST, why=answer.text or answer.code.value)
+            _tell(target, [sending], Step.LOST, why=answer.text or answer.code.value)
+    for step in (Step.ACKNOWLEDGED, Step.COMMITTED):
+        _tell(target, granted, step)
     refusal = next((answer for answer in answers if not answer.granted), None)
     if refusal is not None:
-        log.warning("%s: %s", target.name_of(device), refusal.text or refusal.code.value)
+        log.warning("%s: %s", target.name_of(sendings[0][2]), refusal.text or refusal.code.value)
 
 
-def _tell(target: Target, image: _Image, share: int, device: bytes, step: Step, count: int = 0, why: str = "") -> None:
-    target.emit(ShareStep(image.source.shown, share, target.name_of(device), step, count, why))
-
-
-def _id(image: _Image) -> bytes:
-    return _ready(image)[0].encoding_id
-
-
-def _ready(image: _Image) -> tuple[Encoding, EncodedSegment, Conclusion]:
-    if image.encoding is None or image.encoded is None or image.conclusion is None:
-        raise TesseraError("an image is sent before it is encoded; this is a fault of Tessera")
-    return image.encoding, image.encoded, image.conclusion
-
-
-def _parts(image: _Image, share: int) -> tuple[memoryview, bytes]:
-    """A share as it is sent: its block, then its commitment."""
-    _, encoded, conclusion = _ready(image)
-    return encoded.blocks[share].data, conclusion.commitment
-
-
-def _share_bytes(image: _Image) -> int:
-    return sum(len(part) for part in _parts(image, 0))
-
-
-def _whole_share(target: Target, sending: _PlacedShare) -> WholeShare:
-    block, commitment = _parts(sending.image, sending.share)
-    code = target.coding.code
-    return WholeShare(_id(sending.image), sending.share, code.k, code.n, len(block), len(commitment))
+def _tell(target: Target, sendings: Sequence[_PlacedShare], step: Step, why: str = "") -> None:
+    if sendings:
+        shares = [(image.image.source.shown, share, image.share_bytes) for image, share, _ in sendings]
+        target.emit(ShareSteps(shares, target.name_of(sendings[0][2]), step, why))
 
 
 # --- what came of it
 
 
-def _is_stored(target: Target, image: _Image) -> bool:
+def _is_stored(target: Target, image: _Encoded) -> bool:
     return len(image.held) >= target.needed(target.coding.code.k, target.coding.code.n)
 
 
-async def _withdraw(target: Target, image: _Image) -> None:
+async def _withdraw(target: Target, image: _Encoded) -> None:
     """Delete the shares of an image that is not stored: they would show as one that lacks some."""
-    tombstone = target.owner.withdrawal(_ready(image)[2].sealed.object_id, _id(image))
+    tombstone = target.owner.withdrawal(image.conclusion.sealed.object_id, image.encoding_id)
     if tombstone is not None:
         await withdraw_shares(target.link, image.held.values(), tombstone)
 
 
-def _conclude(target: Target, image: _Image, started: float) -> Outcome:
-    source, code = image.source, target.coding.code
-    encoding, _, conclusion = _ready(image)
-    if not _is_stored(target, image):
+def _conclude(target: Target, images: Sequence[_Encoded], started: float) -> list[Outcome]:
+    stored = [image for image in images if _is_stored(target, image)]
+    if stored:
+        target.owner.keep_mappings([(each.conclusion.sealed, each.encoding_id, _kept(each)) for each in stored])
+        target.emit(BytesDone(sum(len(each.image.content) for each in stored)))
+    return [_outcome(target, image, started) for image in images]
+
+
+def _kept(encoded: _Encoded) -> Optional[bytes]:
+    """The content of a snapshot or tree."""
+    source = encoded.image.source
+    return source.content if source.kind in (SNAPSHOT, TREE) else None
+
+
+def _outcome(target: Target, encoded: _Encoded, started: float) -> Outcome:
+    image, code = encoded.image, target.coding.code
+    if not _is_stored(target, encoded):
         needed = target.needed(code.k, code.n)
-        error = too_few(source.shown, len(image.held), needed, image.refused, code.k)
-        return FailedImage(source.shown, error)
-    content = source.content if source.kind in (SNAPSHOT, TREE) else None
-    target.owner.keep_mapping(conclusion.sealed, encoding.encoding_id, content)
+        error = too_few(image.source.shown, len(encoded.held), needed, encoded.refused, code.k)
+        return FailedImage(image.source.shown, error)
     target.owner.remember(image.stamp, image.sha256)
-    size = len(image.content)
-    target.emit(BytesDone(size))
-    names = [target.name_of(image.held[s]) if s in image.held else None for s in range(code.n)]
+    names = [target.name_of(encoded.held[s]) if s in encoded.held else None for s in range(code.n)]
     return StoredImage(
         image.sha256,
-        source.shown,
-        size,
+        image.source.shown,
+        len(image.content),
         code.k,
         code.n,
         names,
         False,
         time.monotonic() - started,
         image.picture.is_image,
-        missing=target.missing(image.gone) if None in names else (),
+        missing=target.missing(encoded.gone) if None in names else (),
         stamp=image.stamp,
     )

@@ -32,6 +32,7 @@ from producer.owner import Owner
 from viewer.picture import Picture
 
 Bytes = NDArray[np.uint8]
+_SMALL = 64 << 10  # bytes of all blocks of a segment: below, the calls of numpy cost more than the bytes
 _MAX_DIGESTS = MAX_PAYLOAD - MAX_SEALED_MAPPING - 4096  # bytes: all of a commitment travels in one message
 
 
@@ -99,20 +100,30 @@ class Encoding:
         UnstorableError where the image is longer than `longest_image`, IntegrityError where the segment was encoded
         before and is not what it was.
         """
+        blocks = self._seal_blocks(segment, plaintext, is_last, buffer)
+        self._code.encode(blocks[: self.k], blocks[self.k :])
+        return self._take(segment, blocks)
+
+    def _seal_blocks(
+        self, segment: int, plaintext: Union[bytes, memoryview], is_last: bool, buffer: Bytes
+    ) -> list[Bytes]:
+        """Seal the next segment into `buffer`; its n blocks there, of which the parity is not made yet."""
         if len(self._digests) + self.n * DIGEST_SIZE > _MAX_DIGESTS:
             limit = longest_image(self.n, self._slicing)
             raise UnstorableError(f"the image is too large: with {self.k} of {self.n} at most {limit:,} bytes")
         length = self._slicing.block_length(len(plaintext))
         sealed = self._sealer.seal(segment, plaintext, is_last, buffer)
         buffer[sealed : self.k * length] = 0
-        blocks = [buffer[share * length : (share + 1) * length] for share in range(self.n)]
-        self._code.encode(blocks[: self.k], blocks[self.k :])
+        return [buffer[share * length : (share + 1) * length] for share in range(self.n)]
+
+    def _take(self, segment: int, blocks: list[Bytes]) -> EncodedSegment:
+        """Take note of a segment that is coded."""
         digests = [digest(block.data) for block in blocks]
         row = b"".join(digests)
         if segment < len(self._before) and row != self._before[segment].digests:
             raise IntegrityError(f"segment {segment} is not coded as it was before")
         self._digests += row
-        self._last_block_length = length
+        self._last_block_length = blocks[0].size
         return EncodedSegment(segment, blocks, digests)
 
     def skip(self, segment: int, plaintext_length: int) -> None:
@@ -175,6 +186,16 @@ class Encoding:
             "n": self.n,
             "recipe_digest": digest(recipe.encode()),
         }
+
+
+def encode_all(code: ErasureCode, images: Sequence[tuple[Encoding, memoryview, Bytes]]) -> list[EncodedSegment]:
+    """Seal and code the only segment of each encoding into its buffer, which it fills; the small ones together."""
+    sealed = [(encoding, encoding._seal_blocks(0, content, True, buffer)) for encoding, content, buffer in images]
+    code.encode_together([buffer for _, _, buffer in images if buffer.size <= _SMALL])
+    for _, blocks in sealed:
+        if blocks[0].size * code.n > _SMALL:
+            code.encode(blocks[: code.k], blocks[code.k :])
+    return [encoding._take(0, blocks) for encoding, blocks in sealed]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ They are emitted in the event loop's thread; a `Warned` may come from another.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional, Union
 
@@ -146,13 +147,29 @@ class ShareStep:
 
 
 @dataclass(frozen=True)
+class ShareSteps:
+    """The same step of shares of several images, which go to one device together."""
+
+    shares: Sequence[tuple[str, int, int]]  # of each the source's path, its number, its bytes
+    device: str  # its name
+    step: Step
+    why: str = ""  # where they are lost
+
+    def each(self) -> Iterator[ShareStep]:
+        """The step of each share by itself."""
+        counted = self.step in (Step.PLACED, Step.ACKNOWLEDGED)
+        for shown, share, count in self.shares:
+            yield ShareStep(shown, share, self.device, self.step, count if counted else 0, self.why)
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """A put was interrupted, and what was sent is kept: storing the source again resumes it."""
 
     shown: str
 
 
-Event = Union[events.Event, Outcome, RecordedSnapshot, ShareStep, Interrupted]
+Event = Union[events.Event, Outcome, RecordedSnapshot, ShareStep, ShareSteps, Interrupted]
 Emit = Callable[[Event], None]
 
 

@@ -7,6 +7,7 @@ vault. So a camera needs a card and no key, and whoever takes it can read nothin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -17,12 +18,15 @@ from common.protocol.messages import NO_TRASH, EncodingAt, Tombstone
 from common.vault.contact_card import ContactCard
 from common.vault.folder import VaultFolder
 from common.vault.granting import card_object_id, seal_to_card
+from common.vault.index_rows import MappingRow
 from common.vault.journal import Journal, Journals
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping, SealedMapping, seal_own
 from common.vault.seen import SeenFiles
 from common.vault.signer import Signer, depositor, owner_signer
 from common.vault.stamp import Stamp
+
+Kept = tuple[SealedMapping, bytes, Optional[bytes]]  # with the encoding id, and the content of a snapshot or tree
 
 
 class Owner:
@@ -75,8 +79,8 @@ class Owner:
     def remember(self, stamp: Optional[Stamp], sha256: bytes) -> None:
         """A file with this stamp is stored."""
 
-    def keep_mapping(self, sealed: SealedMapping, encoding_id: bytes, content: Optional[bytes] = None) -> None:
-        """An image with this mapping is stored; `content`: of a snapshot or tree."""
+    def keep_mappings(self, stored: Sequence[Kept]) -> None:
+        """Images with these mappings are stored."""
 
     def marks_kept(self, encoding: EncodingAt) -> bool:
         """Whether it is known that no prune deletes this, as what was first stored without a snapshot."""
@@ -161,8 +165,9 @@ class OwnVault(Owner):
         if stamp is not None:
             self._seen.add(stamp, sha256)
 
-    def keep_mapping(self, sealed: SealedMapping, encoding_id: bytes, content: Optional[bytes] = None) -> None:
-        self._index.keep_mapping(sealed.object_id, encoding_id, sealed.mapping, content)
+    def keep_mappings(self, stored: Sequence[Kept]) -> None:
+        rows = [(MappingRow(sealed.object_id, id_, sealed.mapping), content) for sealed, id_, content in stored]
+        self._index.keep_mappings(rows)
 
     def marks_kept(self, encoding: EncodingAt) -> bool:
         mapping = self._index.mapping(encoding.object_id, encoding.encoding_id)

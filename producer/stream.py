@@ -328,7 +328,7 @@ class _StreamedPut:
         if distribution.count(ShareState.COMMITTED) < self._needed:
             had = distribution.count(ShareState.OPEN, ShareState.COMMITTED)
             raise self._too_few(distribution, had)
-        target.owner.keep_mapping(conclusion.sealed, self._encoding.encoding_id)
+        target.owner.keep_mappings([(conclusion.sealed, self._encoding.encoding_id, None)])
         target.owner.remember(reader.stamp, sha256)
         names = [
             target.name_of(share.device or b"") if share.state is ShareState.COMMITTED else None

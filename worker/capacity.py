@@ -22,13 +22,12 @@ from worker.index import Index
 from worker.refusals import Refusal
 from worker.removing import Remover
 from worker.share_states import HERE, State
-from worker.staging import Payer, StagedShares
+from worker.staging import OVERHEAD, Payer, StagedShares
 
 log = logging.getLogger(__name__)
 
 _MAX_RESERVE = 1 << 30  # bytes of the disk that are left free, or 5 % where that is less
 _LOOKED_AT = 64  # surplus shares, for one that may go
-OVERHEAD = 64 * 1024  # bytes beside the blocks that a share may take: header, records, mapping
 OwnerQuota = Union[int, Fraction]  # bytes, or a part of the device
 _NOBODY = Payer(b"")
 

@@ -112,12 +112,11 @@ class Committer:
             with self._index.transaction():
                 damaged = self._damaged(commits)
                 self._remover.forget(damaged)
-                for commit in commits:
-                    if commit.place is not None:
-                        kept = commit.kept(commit.place)
-                        self._index.add(kept)
-                        if commit.staged.payer.members:
-                            self._index.charge(kept.counts_for, commit.staged.payer.account)
+                placed = [(each.staged.payer, each.kept(each.place)) for each in commits if each.place is not None]
+                self._index.add(*[kept for _, kept in placed])
+                for payer, owner in {(payer, kept.counts_for): None for payer, kept in placed}:
+                    if payer.members:
+                        self._index.charge(owner, payer.account)
         except (OSError, Refusal) as error:
             self._refuse(commits, error)
         else:

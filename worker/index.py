@@ -78,10 +78,13 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value, sum BLOB);
 _SHARES_WHERE = "SELECT serial, encoding, share, state, owner, pack, content FROM share WHERE "
 _CHANGED = """SELECT changed, serial, encoding, share, state, owner, pack, content FROM share
               WHERE changed > ? AND state <= 2 ORDER BY changed LIMIT ?"""
+_ENTER_SHARE = "INSERT OR REPLACE INTO share VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ENTER_AMENDMENT = "INSERT OR REPLACE INTO amendment VALUES (?, ?)"
 _FORGET_AMENDMENT = "DELETE FROM amendment WHERE pack = ? AND share = ?"
 _ENTER_SUPERSEDED = "INSERT OR REPLACE INTO superseded VALUES (?, ?, ?)"
 _FORGET_SUPERSEDED = "DELETE FROM superseded WHERE owner = ? AND share = ? AND at = ?"
+_KNOWN = """SELECT encoding FROM share WHERE encoding IN (?)
+            UNION ALL SELECT encoding FROM tombstone WHERE encoding IN (?)"""
 _TOMBSTONES_WHERE = "SELECT * FROM tombstone WHERE "
 _APPROVERS_WHERE = "SELECT * FROM approvers WHERE "
 _REMOVALS_WHERE = "SELECT * FROM removal WHERE "
@@ -295,6 +298,12 @@ class Index:
         """All copies of an encoding's shares."""
         return self._shares("encoding = ?", (encoding_id,))
 
+    def known_of(self, encoding_ids: Sequence[bytes]) -> set[bytes]:
+        """Those of these encodings of which there is any copy, in whatever state, or a tombstone of any owner."""
+        some = ", ".join("?" * len(encoding_ids))
+        found = self._ask(_KNOWN.replace("?", some), [*encoding_ids, *encoding_ids])
+        return {encoding_id for (encoding_id,) in found}
+
     def of_serial(self, serial: int) -> Optional[KeptShare]:
         return next(iter(self._shares("serial = ?", (serial,))), None)
 
@@ -454,12 +463,15 @@ class Index:
         """Give none out that is not above this one."""
         self._serial = max(self._serial, serial)
 
-    def add(self, kept: KeptShare) -> None:
-        """Add a copy of a share."""
-        self._number(None, kept)
-        self._write(kept, self.sequence)
-        self._count(kept, 1)
-        self._changed[kept.key] = kept.announced if kept.here else None
+    def add(self, *copies: KeptShare) -> None:
+        """Add copies of shares."""
+        rows = []
+        for kept in copies:
+            self._number(None, kept)
+            rows.append(self._row(kept, self.sequence))
+            self._count(kept, 1)
+            self._changed[kept.key] = kept.announced if kept.here else None
+        self._ask(_ENTER_SHARE, rows, each=True)
 
     def change(self, before: KeptShare, after: KeptShare) -> None:
         """Change what is known of a copy."""
@@ -469,7 +481,7 @@ class Index:
         changed = self.sequence
         if _announced(before) == _announced(after):
             ((changed,),) = self._ask("SELECT changed FROM share WHERE serial = ?", (after.serial,))
-        self._write(after, changed)
+        self._ask(_ENTER_SHARE, self._row(after, changed))
         self._count(after, 1)
         if before.place.pack not in (0, after.place.pack):
             self.moved(before.serial, before.place.pack)
@@ -503,10 +515,10 @@ class Index:
             self._ask("DELETE FROM withdrawn WHERE sequence <= ?", (sequence,))
             self.remember("withdrawn up to", sequence)
 
-    def _write(self, kept: KeptShare, changed: int) -> None:
-        content = self._encode(kept)
-        row = kept.serial, *kept.key, kept.state, kept.counts_for, kept.place.pack, _check(content) + content
-        self._ask("INSERT OR REPLACE INTO share VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, changed))
+    def _row(self, kept: KeptShare, changed: int) -> tuple[Any, ...]:
+        content, share = self._encode(kept), kept.announced
+        named = kept.serial, share.encoding_id, share.share, kept.state, kept.counts_for, kept.place.pack
+        return *named, _check(content) + content, changed
 
     def _count(self, kept: KeptShare, sign: int) -> None:
         name = int(kept.state), kept.counts_for
@@ -777,24 +789,25 @@ class Index:
 
     # --- inside
 
-    def _ask(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """The rows that a statement finds; OSError where the disk refuses.
+    def _ask(self, statement: str, values: Sequence[Any] = (), *, each: bool = False) -> list[Any]:
+        """The rows that a statement finds; OSError where the disk refuses. `each`: once for each row of values.
 
         Where the index is damaged it is made anew, and asked again: but in the middle of a transaction, Refusal(FAULT).
         """
         if self._damaged and not self._within:
             self._mend()
         try:
-            return self._run(statement, values)
+            return self._run(statement, values, each)
         except _DamagedError as error:
             if self._opening or self._within:
                 raise self._found_damaged(str(error)) from None
             self._mend()
-            return self._run(statement, values)
+            return self._run(statement, values, each)
 
-    def _run(self, statement: str, values: Sequence[Any]) -> list[Any]:
+    def _run(self, statement: str, values: Sequence[Any], each: bool) -> list[Any]:
         try:
-            return self._opened.execute(statement, values).fetchall()
+            run = self._opened.executemany if each else self._opened.execute
+            return run(statement, values).fetchall()
         except sqlite3.DatabaseError as error:
             text = str(error)
             if "full" in text:

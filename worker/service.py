@@ -354,10 +354,28 @@ class Service:
         self._store.require_places(len(header.shares), payer)
         has_room = self._store.has_room(payer, [share.block_bytes for share in header.shares])
         waiting = _Waiting(request)
+        known = self._store.known_of([share.encoding_id for share in header.shares]) if has_room else None
         for share, block, packed in parts:
-            opened = self._store_one(request.owner, payer, share, block, packed, now, has_room=has_room)
-            waiting.shares.append(opened)
+            is_new = known is not None and share.encoding_id not in known
+            stored = self._store_new(request.owner, payer, share, block, packed, now) if is_new else None
+            if stored is None:
+                stored = self._store_one(request.owner, payer, share, block, packed, now, has_room=has_room)
+            waiting.shares.append(stored)
         self._waiting.append(waiting)
+
+    def _store_new(
+        self, owner: bytes, payer: Payer, share: WholeShare, block: memoryview, packed: memoryview, now: float
+    ) -> Optional[int]:
+        """The place in the round of a share of whose encoding nothing is here; None where it needs a closer look."""
+        try:
+            pending = self._store.take_whole(share, owner, payer, unpack(packed, SignedCommitment), block, now)
+        except IntegrityError:
+            return None
+        if pending is None:
+            return None
+        place = self._places[pending.staged] = len(self._round)
+        self._round.append(pending)
+        return place
 
     def _store_one(
         self,

@@ -93,8 +93,7 @@ def share_header(encoding_id: bytes, share: int, k: int, n: int, block_size: int
 
 def record_prefix(segment: int, digest: bytes, block_bytes: int) -> bytes:
     """What precedes a block in its record: the block itself is appended without being copied."""
-    bin_32 = _BIN_32 + block_bytes.to_bytes(4, "big")
-    return b"\x93" + bytes(msgpack.packb(segment)) + bytes(msgpack.packb(digest)) + bin_32
+    return b"\x93" + pack(segment) + pack(digest) + _BIN_32 + block_bytes.to_bytes(4, "big")
 
 
 def decode_record_prefix(start: bytes) -> Optional[RecordPrefix]:

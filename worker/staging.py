@@ -28,7 +28,7 @@ from typing import Callable, NamedTuple, Optional, Protocol, Union
 from common.coding.recipe import Recipe, digest
 from common.errors import IntegrityError
 from common.protocol.codec import pack
-from common.protocol.device_messages import Open, SegmentRange
+from common.protocol.device_messages import Open, SegmentRange, WholeShare
 from common.protocol.messages import MAX_SHARES, Code
 from worker.disk import Disk, Entry
 from worker.format_version import UnknownVersionError
@@ -55,6 +55,7 @@ _DROPPED_AFTER = 24 * 3600.0  # seconds
 _TOLD_FOR = 5.0  # seconds, in which each broker gets some reports
 _MAX_STAGED = 512  # each has a file open, and a process may often have no more than 1024
 _MOST_IN_MEMORY = 32 << 20  # bytes of small shares
+OVERHEAD = 64 * 1024  # bytes beside the blocks that a share may take: header, records, mapping
 
 
 class Payer(NamedTuple):
@@ -87,11 +88,11 @@ class Body(Protocol):
 
 
 class MemoryBody:
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, *content: Union[bytes, memoryview]) -> None:
         """`room`: bytes that it may take, as far as is known."""
         self.room = room
-        self._content = bytearray()
-        self.size = 0
+        self._content = bytearray(b"".join(content))
+        self.size = len(self._content)
 
     def append(self, data: Union[bytes, memoryview]) -> None:
         self._content += data
@@ -361,6 +362,33 @@ class StagedShares:
         self._shares[key, owner] = staged
         if isinstance(staged.body, MemoryBody):
             self._in_memory += staged.body.room
+
+    def take_whole(
+        self,
+        share: WholeShare,
+        recipe: Recipe,
+        owner: bytes,
+        payer: Payer,
+        block_digest: bytes,
+        block: memoryview,
+        now: float,
+    ) -> Optional[StagedShare]:
+        """Keep a checked share of one block in memory, about to be committed.
+
+        None where its owner stores it already, or there is no place for it in memory.
+        """
+        key, expected = (share.encoding_id, share.share), len(block) + OVERHEAD
+        full = len(self._shares) >= _MAX_STAGED or self._in_memory + expected > _MOST_IN_MEMORY
+        if full or expected > MAX_PACKED or (key, owner) in self._shares:
+            return None
+        header = share_header(*key, share.k, share.n, recipe.block_size)
+        start = pack(header) + record_prefix(0, block_digest, len(block))
+        body = MemoryBody(expected, start, block)
+        blocks = {0: StagedBlock(len(start), len(block), block_digest)}
+        staged = StagedShare(body, header, owner, payer, expected, now, now, blocks, ending=True)
+        self._shares[key, owner] = staged
+        self._in_memory += expected
+        return staged
 
     def make_room(self, staged: StagedShare, more: int) -> None:
         """A share that outgrows memory goes on in a file; OSError where the disk refuses."""

@@ -18,9 +18,9 @@ from typing import Callable, Optional, TypeVar
 import msgspec
 
 from common.coding.commitments import CommitmentVerifier, leaf_of
-from common.coding.recipe import decode_recipe
+from common.coding.recipe import decode_recipe, digest
 from common.errors import IntegrityError, TesseraError, UsageError, cannot_write
-from common.protocol.device_messages import Open, SegmentRange, ShareName, SignedCommitment
+from common.protocol.device_messages import Open, SegmentRange, ShareName, SignedCommitment, WholeShare
 from common.protocol.identifiers import NO_ACCOUNT, NO_OWNER
 from common.protocol.messages import (
     TOMBSTONE_LIFETIME,
@@ -35,7 +35,7 @@ from common.protocol.messages import (
 )
 from worker.amending import Amending, HeldCommitment
 from worker.approving import Approving
-from worker.capacity import OVERHEAD, Capacity, OwnerQuota, Quota
+from worker.capacity import Capacity, OwnerQuota, Quota
 from worker.clock import Clock
 from worker.committing import Committer, PendingCommit
 from worker.compaction import Compaction
@@ -54,7 +54,7 @@ from worker.reserve import Reserve
 from worker.scrub import SCRUB_EVERY, Scrub
 from worker.share_file import ShareTrailer, mapping_for, size_of
 from worker.share_states import HERE, KeptShare, State, announced
-from worker.staging import Payer, StagedShare, StagedShares
+from worker.staging import OVERHEAD, Payer, StagedShare, StagedShares
 
 log = logging.getLogger(__name__)
 
@@ -281,6 +281,37 @@ class ShareStore:
         """All that is here of an encoding, in whatever state; Refusal(CONFLICT) where this owner has deleted it."""
         self._deletion.require_not_deleted(encoding_id, owner)
         return self._index.of_encoding(encoding_id)
+
+    def known_of(self, encoding_ids: Sequence[bytes]) -> set[bytes]:
+        """Those of these encodings of which anything is here, in whatever state, or was deleted."""
+        return self._index.known_of(encoding_ids)
+
+    def take_whole(
+        self, share: WholeShare, owner: bytes, payer: Payer, signed: SignedCommitment, block: memoryview, now: float
+    ) -> Optional[PendingCommit]:
+        """A small share that came whole, ready to be committed; None where it is to be opened, to see what is wrong.
+
+        Nothing of its encoding is here, and there is room. IntegrityError where the commitment has no recipe.
+        """
+        commitment = signed.commitment
+        recipe = decode_recipe(commitment.recipe)
+        block_digest = digest(block)
+        if (
+            (recipe.encoding_id, recipe.k, recipe.n) != (share.encoding_id, share.k, share.n)
+            or recipe.segment_count != 1
+            or len(block) != recipe.last_block_size
+            or block_digest != recipe.digest_of(0, share.share)
+            or commitment.owner != owner
+            or size_of(commitment) > OVERHEAD // 2
+            or self._durability.refusal is not None
+            or not self._capacity.has_place()
+            or self._verifier.fault(signed, share.encoding_id) is not None
+        ):
+            return None
+        staged = self._staged.take_whole(share, recipe, owner, payer, block_digest, block, now)
+        if staged is None:
+            return None
+        return PendingCommit(staged, ShareTrailer(signed, [staged.blocks[0].offset]), recipe.share_bytes)
 
     def open(
         self,

@@ -24,7 +24,7 @@ import msgspec
 from blake3 import blake3
 
 from common.protocol.codec import pack
-from common.protocol.device_messages import Commitment, SignedCommitment
+from common.protocol.device_messages import Commitment, CommitmentSignature, SignedCommitment
 from common.protocol.identifiers import DIGEST_SIZE, encoding_id, owner_id
 from common.protocol.signatures import batch_statement, is_signed, transfer_statement
 
@@ -58,22 +58,64 @@ def tree_of(leaves: Sequence[bytes]) -> tuple[bytes, list[list[bytes]]]:
     return level[0], paths
 
 
-def _root(leaf: bytes, position: int, path: Sequence[bytes]) -> bytes:
-    node = leaf
+def _way(leaf: bytes, position: int, path: Sequence[bytes]) -> list[bytes]:
+    """The nodes from a leaf to the root, with both."""
+    nodes = [leaf]
     for height, sibling in enumerate(path):
-        node = _node(sibling, node) if position >> height & 1 else _node(node, sibling)
-    return node
+        nodes.append(_node(sibling, nodes[-1]) if position >> height & 1 else _node(nodes[-1], sibling))
+    return nodes
 
 
 def _node(left: bytes, right: bytes) -> bytes:
     return blake3(_NODE + left + right).digest()
 
 
+class _KnownTree:
+    """What is known of the tree under a good signature, so that of commitments of one batch few hashes are made."""
+
+    def __init__(self, key: bytes, signature: bytes, height: int) -> None:
+        self.name = key, signature, height
+        self._nodes: dict[tuple[int, int], bytes] = {}  # height, place in it → node
+
+    def add(self, signature: CommitmentSignature, way: Sequence[bytes]) -> None:
+        """Add the nodes on a way that leads to the signed root, and those beside it."""
+        position = signature.position
+        for height, node in enumerate(way):
+            self._nodes[height, position >> height] = node
+        for height, sibling in enumerate(signature.path):
+            self._nodes[height, position >> height ^ 1] = sibling
+
+    def has(self, signature: CommitmentSignature, leaf: bytes) -> bool:
+        """Whether a leaf is under the signature, by the very path that it says; adds what is news."""
+        if _name(signature) != self.name:
+            return False
+        nodes, position, way = self._nodes, signature.position, [leaf]
+        for height, sibling in enumerate(signature.path):
+            place = position >> height
+            if nodes.get((height, place)) == way[-1]:
+                break
+            way.append(_node(sibling, way[-1]) if place & 1 else _node(way[-1], sibling))
+        joined = len(way) - 1
+        if nodes.get((joined, position >> joined)) != way[-1]:
+            return False
+        if any(nodes.get((h, position >> h ^ 1)) != signature.path[h] for h in range(joined, self.name[2])):
+            return False
+        if joined:
+            self.add(signature, way)
+        return True
+
+
+def _name(signature: CommitmentSignature) -> tuple[bytes, bytes, int]:
+    """What commitments of one batch have alike."""
+    return signature.key, signature.signature, len(signature.path)
+
+
 class CommitmentVerifier:
-    """Checks commitments, and remembers the signatures that it found good."""
+    """Checks commitments, and remembers the signatures that it found good, and the tree under the last one."""
 
     def __init__(self) -> None:
         self._good: OrderedDict[tuple[bytes, bytes, bytes], None] = OrderedDict()  # key, signature, statement
+        self._tree = _KnownTree(b"", b"", 0)
 
     def fault(self, signed: SignedCommitment, wanted_id: bytes) -> Optional[str]:
         """Why this is no word of the owner's about the encoding with this id; None where it is."""
@@ -87,9 +129,15 @@ class CommitmentVerifier:
                 return "an owner before did not sign that it is the next one's"
         if signed.depositor is not None and (keys[-1:] != [signature.key] or commitment.revision != 1):
             return "it is signed by another than its owner"
-        root = _root(leaf_of(commitment), signature.position, signature.path)
-        if not self._is_signed(signature.key, signature.signature, batch_statement(root)):
+        leaf = leaf_of(commitment)
+        if self._tree.has(signature, leaf):
+            return None
+        way = _way(leaf, signature.position, signature.path)
+        if not self._is_signed(signature.key, signature.signature, batch_statement(way[-1])):
             return "its owner did not sign it"
+        if self._tree.name != _name(signature):
+            self._tree = _KnownTree(*_name(signature))
+        self._tree.add(signature, way)
         return None
 
     def _is_signed(self, key: bytes, signature: bytes, statement: bytes) -> bool:

@@ -226,11 +226,16 @@ class VaultIndex:
 
         `content`: of a snapshot or tree, to be kept as by `keep_content`.
         """
+        self.keep_mappings([(MappingRow(object_id, encoding_id, sealed), content)])
+
+    def keep_mappings(self, rows: Sequence[tuple[MappingRow, Optional[bytes]]]) -> None:
+        """The same for several, each with its content."""
 
         def insert(database: sqlite3.Connection) -> None:
-            self._insert_mappings(database, [MappingRow(object_id, encoding_id, sealed)])
-            if content is not None:
-                self._insert_content(database, object_id, content)
+            self._insert_mappings(database, [row for row, _ in rows])
+            for row, content in rows:
+                if content is not None:
+                    self._insert_content(database, row.object_id, content)
 
         self._write(insert)
 

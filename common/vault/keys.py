@@ -18,6 +18,7 @@ allows: the vault key is uniformly random already. HMAC is RFC 2104 with SHA-256
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from collections.abc import Sequence
 from typing import NoReturn, Optional, SupportsIndex, TypeVar
@@ -25,9 +26,6 @@ from typing import NoReturn, Optional, SupportsIndex, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.constant_time import bytes_eq
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.hmac import HMAC
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from common.coding.commitments import leaf_of, tree_of
@@ -249,7 +247,7 @@ def snapshot_id_by(key: bytes, sha256: bytes) -> bytes:
 
 def expand(key: bytes, info: bytes) -> bytes:
     """HKDF-Expand with SHA-256 (RFC 5869, section 2.3): 32 bytes from a uniformly random 32-byte key."""
-    return HKDFExpand(SHA256(), KEY_SIZE, info).derive(key)
+    return _hmac(key, info + b"\1")  # the first block of the output is all of it
 
 
 def require_size(what: str, value: bytes, size: int) -> None:
@@ -265,6 +263,4 @@ def require_ids(object_id: bytes, encoding_id: bytes) -> None:
 
 
 def _hmac(key: bytes, message: bytes) -> bytes:
-    code = HMAC(key, SHA256())
-    code.update(message)
-    return code.finalize()
+    return hmac.digest(key, message, "sha256")

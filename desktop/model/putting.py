@@ -13,7 +13,17 @@ from typing import Callable, Optional
 from common.process.events import BytesDone, WaitBegan, WaitEnded, Warned
 from common.text import count, printable
 from desktop.model.wording import names
-from producer.events import Event, FailedImage, Outcome, RecordedSnapshot, ShareStep, SkippedFile, Step, StoredImage
+from producer.events import (
+    Event,
+    FailedImage,
+    Outcome,
+    RecordedSnapshot,
+    ShareStep,
+    ShareSteps,
+    SkippedFile,
+    Step,
+    StoredImage,
+)
 from producer.sources import Source
 
 _WINDOW = 5.0  # seconds
@@ -224,6 +234,9 @@ class Put:
         """Apply an event of the producer."""
         if isinstance(event, ShareStep):
             self._come_further(event)
+        elif isinstance(event, ShareSteps):
+            for step in event.each():
+                self._come_further(step)
         elif isinstance(event, BytesDone):
             self.sent += event.count
             self.speed.add(event.count)

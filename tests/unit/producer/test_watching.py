@@ -16,7 +16,7 @@ from consumer.events import Attempt, BytesReceived, Missing
 from consumer.events import Event as ConsumerEvent
 from consumer.output import HeldOutput
 from consumer.restorer import Restorer
-from producer.events import Event, ShareStep, Step, StoredImage
+from producer.events import Event, ShareStep, ShareSteps, Step, StoredImage
 from producer.owner import OwnVault
 from tests import ROOT
 from tests.support.memory_cluster import MemoryCluster, run
@@ -48,6 +48,8 @@ class Watched:
             def steps(event: Event) -> None:
                 if isinstance(event, ShareStep):
                     self.steps.append(event)
+                elif isinstance(event, ShareSteps):
+                    self.steps += event.each()
 
             (outcome,) = await put(self.cluster, owner, K, N, [str(path)], avoid=avoid or [], emit=steps)
             assert isinstance(outcome, StoredImage)

@@ -241,7 +241,7 @@ def test_what_cannot_be_written_down_is_told_all_the_same_and_found_again(
     store: ShareStore, encoding: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flip_block(store, encoding)
-    monkeypatch.setattr(store._index, "_write", full)
+    monkeypatch.setattr(store._index, "_row", full)
     with declined(Code.DAMAGED):
         store.block(encoding.key(0), OWNER, 1)
     for segment in good_segments(encoding):

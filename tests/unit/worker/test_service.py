@@ -13,7 +13,7 @@ from common.protocol.codec import MAX_HEADER, pack, unpack_header
 from common.protocol.device_messages import ShareName, Stored
 from common.protocol.envelope import Operation
 from common.protocol.messages import MAX_BATCH, Acknowledged, Code
-from tests.support.sample_shares import OVERHEAD, STRANGER, Sample, held_by, sample
+from tests.support.sample_shares import OVERHEAD, OWNER, STRANGER, Sample, held_by, sample
 from tests.support.spoken_worker import (
     SHARE,
     Worker,
@@ -288,6 +288,36 @@ def test_a_contradiction_does_not_harm_the_share_that_came_before_it(worker: Wor
     other = encoding.signed(mapping=b"another mapping")
     assert worker.store_whole(whole(encoding), whole(encoding, commitment=other)) == [Code.GRANTED, Code.CONFLICT]
     encoding.assert_readable(worker.store, SHARE)
+
+
+def test_a_whole_share_said_twice_within_a_round_is_stored_once_and_answered_twice(worker: Worker) -> None:
+    encodings = [whole(small(str(number))) for number in range(3)]
+    worker.ask_later(*store_whole(*encodings))
+    worker.ask_later(*store_whole(*reversed(encodings)))
+    answers = worker.service.finish_round()
+    said = [[answer.code for answer in unpack_header(each.header, Stored).shares] for each in answers]
+    assert said == [[Code.GRANTED] * 3] * 2
+    assert len(held_by(worker.store)) == 3
+    assert list(worker.store._staged) == []
+
+
+def test_what_its_owner_deleted_is_not_stored_among_whole_shares(worker: Worker) -> None:
+    fresh, deleted = small("fresh"), small("deleted")
+    worker.store_whole(whole(deleted))
+    worker.store.delete(deleted.deletion(), OWNER)
+    codes = worker.store_whole(whole(deleted), whole(fresh), whole(deleted, share=SHARE + 1))
+    assert codes == [Code.CONFLICT, Code.GRANTED, Code.CONFLICT]
+    fresh.assert_readable(worker.store, SHARE)
+
+
+def test_whole_shares_under_another_owners_word_or_signature_are_not_allowed(worker: Worker) -> None:
+    one, two, good = small("one"), small("two"), small("good")
+    forged = one.signed()
+    forged.signature.signature = bytes(64)
+    codes = worker.store_whole(whole(one, commitment=forged), whole(two, commitment=two.signed(STRANGER)), whole(good))
+    assert codes == [Code.NOT_ALLOWED, Code.NOT_ALLOWED, Code.GRANTED]
+    assert len(held_by(worker.store)) == 1
+    assert list(worker.store._staged) == []
 
 
 def test_a_share_whose_k_or_n_is_not_the_recipes_is_refused_and_leaves_nothing(worker: Worker) -> None:

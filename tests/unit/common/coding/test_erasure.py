@@ -184,6 +184,24 @@ class TestParity:
     def test_encoding_leaves_the_data_alone(self) -> None:
         assert np.array_equal(encoded(ErasureCode(4, 6), 32)[:4], random_blocks(4, 32))
 
+    @pytest.mark.parametrize(("k", "n"), [(1, 2), (2, 3), (4, 6), (16, 20), (3, 3)])
+    def test_segments_of_any_sizes_together_are_coded_as_each_alone(self, k: int, n: int) -> None:
+        code = ErasureCode(k, n)
+        alone = [np.concatenate(encoded(code, units * code.block_unit, seed=units)) for units in (3, 1, 7, 1)]
+        together = [segment.copy() for segment in alone]
+        for segment in together:
+            segment[k * segment.size // n :] = 0xFF
+        code.encode_together(together)
+        for one, other in zip(alone, together):
+            assert np.array_equal(one, other)
+        code.encode_together([])
+
+    def test_a_segment_that_is_not_n_whole_blocks_is_refused(self) -> None:
+        code = ErasureCode(4, 6)
+        whole = np.zeros(6 * code.block_unit, np.uint8)
+        with pytest.raises(UsageError):
+            code.encode_together([whole, np.zeros(6 * code.block_unit + 6, np.uint8)])
+
     def test_no_parity_is_nothing_to_do(self) -> None:
         code = ErasureCode(3, 3)
         assert len(encoded(code, 32)) == 3
