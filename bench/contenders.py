@@ -6,9 +6,8 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Callable, Protocol, runtime_checkable
 from bench.metering import Measured, Meter, run_metered
 from bench.report import TESSERA
 from bench.workloads import Workload
-from cluster.local import CHECKOUT, LocalCluster
+from cluster.local import LocalCluster, program_command, require_success
 from cluster.ports import HOST, find_base_port, port_answers
 
 _CIPHER = "aes128-gcm@openssh.com"
@@ -53,27 +52,30 @@ class Tessera:
     name = TESSERA
     lacks = ""
 
-    def __init__(self, cluster: LocalCluster, place: Path) -> None:
-        self._cluster = cluster
+    def __init__(
+        self,
+        joined: Mapping[str, str],
+        place: Path,
+        behind: Callable[[], Mapping[str, Sequence[int]]],
+        within: Callable[[Sequence[str]], Sequence[str]] = list,
+    ) -> None:
+        """`joined`: the environment of a client that was let in; `behind`: the broker's processes, and the workers'.
+
+        `within`: the command that runs one where the client is.
+        """
+        self._joined = joined
         self._place = place
+        self._behind = behind
+        self._within = within
         self.environment: dict[str, str] = {}
         self.empty()
 
     def empty(self) -> None:
-        """Delete what the vault has, and begin another one."""
-        if self.environment:
-            listed = self.run("consumer", "--list")
-            hashes = [word for line in listed.splitlines() for word in ("--hash", line.split()[0])]
-            for start in range(0, len(hashes), 200):
-                self.run("admin", "delete", "--yes", "--trash-days", "0", *hashes[start : start + 200])
+        """Begin another vault; what was stored stays, as it would for the devices' hold if it were deleted."""
         home = self._place / secrets.token_hex(4)
-        shutil.copytree(Path(self._cluster.environment["TESSERA_HOME"]) / "client", home / "client")
+        shutil.copytree(Path(self._joined["TESSERA_HOME"]) / "client", home / "client")
         passphrase = secrets.token_urlsafe(16)
-        self.environment = {
-            **self._cluster.environment,
-            "TESSERA_HOME": os.fspath(home),
-            "TESSERA_PASSPHRASE": passphrase,
-        }
+        self.environment = {**self._joined, "TESSERA_HOME": os.fspath(home), "TESSERA_PASSPHRASE": passphrase}
         self.run("admin", "vault", "create")
 
     def put(self, workload: Workload) -> Measured:
@@ -83,25 +85,33 @@ class Tessera:
         into.mkdir(exist_ok=True)
         return self._measured("consumer", "--all", "--output", os.fspath(into))
 
+    def run(self, program: str, *arguments: str) -> str:
+        """What a program of the client's printed."""
+        command, nothing = self._within(program_command(program, *arguments)), subprocess.DEVNULL
+        ended = subprocess.run(command, env=self.environment, stdin=nothing, capture_output=True, text=True)
+        require_success(program, ended)
+        return ended.stdout
+
+    def _measured(self, program: str, *arguments: str) -> Measured:
+        meter = Meter(self._behind())
+        return meter.measured(run_metered(self._within(program_command(program, *arguments)), self.environment))
+
+
+class LocalTessera(Tessera):
+    """The same with a cluster on this machine."""
+
+    def __init__(self, cluster: LocalCluster, place: Path) -> None:
+        self._cluster = cluster
+        super().__init__(cluster.environment, place, self._pids)
+
     def lose_two(self) -> None:
         for index in (1, 2):
             self._cluster.kill_device(index)
-
-    def _measured(self, program: str, *arguments: str) -> Measured:
-        meter = Meter(self._pids())
-        command = [sys.executable, os.fspath(CHECKOUT / program / f"{program}.py"), *arguments]
-        return meter.measured(run_metered(command, self.environment))
 
     def _pids(self) -> dict[str, list[int]]:
         devices = [self._cluster.device_pid(index) for index in range(1, len(self._cluster.devices) + 1)]
         broker = self._cluster.broker_pid()
         return {"broker": [pid for pid in [broker] if pid], "workers": [pid for pid in devices if pid]}
-
-    def run(self, program: str, *arguments: str) -> str:
-        ended = self._cluster.run(program, *arguments, environment=self.environment)
-        if ended.returncode != 0:
-            raise RuntimeError(f"{program}: {ended.stderr}")
-        return ended.stdout
 
 
 class OverSsh:

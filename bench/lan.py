@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shlex
 import shutil
 import statistics
@@ -23,7 +22,7 @@ from typing import NoReturn, Optional
 
 import typer
 
-from bench.contenders import Contender, OverSsh, SshServer, prepare_ssh_server
+from bench.contenders import Contender, OverSsh, SshServer, Tessera, prepare_ssh_server
 from bench.metering import Measured, find_memory, run_metered
 from bench.network import BROKER, CLIENT, DEVICES, Lan, Rates, Traffic, lan
 from bench.report import GET, PUT, TESSERA, YARDSTICK
@@ -207,40 +206,8 @@ class ThreeCopies:
             shutil.rmtree(server.place / "third", ignore_errors=True)
 
 
-class OnLan:
-    """Tessera, 4 of 6; each run with a vault of its own."""
-
-    name = TESSERA
-    lacks = ""
-
-    def __init__(self, network: Lan, place: Path, environment: dict[str, str]) -> None:
-        self._network, self._place, self._joined = network, place, environment
-        self._environment: dict[str, str] = {}
-        self.empty()
-
-    def empty(self) -> None:
-        """Begin another vault; what was stored stays."""
-        home = self._place / secrets.token_hex(4)
-        shutil.copytree(Path(self._joined["TESSERA_HOME"]) / "client", home / "client")
-        words = {"TESSERA_HOME": os.fspath(home), "TESSERA_PASSPHRASE": secrets.token_urlsafe(16)}
-        self._environment = {**self._joined, **words}
-        command = program_command("admin", "vault", "create")
-        self._network.hosts[CLIENT].run(*command, environment=self._environment)
-
-    def put(self, workload: Workload) -> Measured:
-        return self._measured("producer", os.fspath(workload.folder))
-
-    def get(self, workload: Workload, into: Path) -> Measured:
-        into.mkdir(exist_ok=True)
-        return self._measured("consumer", "--all", "--output", os.fspath(into))
-
-    def _measured(self, program: str, *arguments: str) -> Measured:
-        command = self._network.within(CLIENT, program_command(program, *arguments))
-        return Measured(run_metered(command, self._environment))
-
-
 @contextmanager
-def _tessera(network: Lan, place: Path) -> Iterator[OnLan]:
+def _tessera(network: Lan, place: Path) -> Iterator[Tessera]:
     """A broker, six devices and a client, each on its host."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TESSERA_")}
     where = {
@@ -270,7 +237,12 @@ def _tessera(network: Lan, place: Path) -> Iterator[OnLan]:
             command = program_command("worker", "--name", host, "--store", os.fspath(place / host))
             start(host, command, invited("worker", host))
         network.hosts[CLIENT].run(*program_command("admin", "join"), environment=invited("client", CLIENT))
-        yield OnLan(network, place, environment(CLIENT))
+
+        def behind() -> dict[str, list[int]]:
+            workers = [pid for host in DEVICES for pid in network.hosts[host].processes("worker.py")]
+            return {"broker": network.hosts[BROKER].processes("broker.py"), "workers": workers}
+
+        yield Tessera(environment(CLIENT), place, behind, lambda command: network.within(CLIENT, command))
 
 
 def main() -> NoReturn:
