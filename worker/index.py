@@ -18,7 +18,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, TypeVar
 
 import msgspec
 from blake3 import blake3
@@ -42,7 +42,8 @@ from worker.tombstones import KeptTombstone, decode_tombstone, encode_tombstone
 
 log = logging.getLogger(__name__)
 
-_VERSION = 3
+T = TypeVar("T")
+_VERSION = 4
 _CHECK_SIZE = 8
 _PAGE = 1000  # rows
 _MOST_WITHDRAWN = 200_000  # shares that are remembered, to be told to brokers that were away
@@ -54,11 +55,11 @@ CREATE INDEX share_in_pack ON share (pack);
 CREATE INDEX share_changed ON share (changed) WHERE state <= 2;
 CREATE TABLE withdrawn (sequence INTEGER PRIMARY KEY, encoding BLOB, share INTEGER);
 CREATE INDEX share_not_held ON share (state, serial) WHERE state > 1;
-CREATE TABLE tombstone (encoding BLOB, owner BLOB, serial INTEGER, pack INTEGER, offset INTEGER, trash_until INTEGER,
-                        ends INTEGER, content BLOB, sum BLOB, PRIMARY KEY (encoding, owner)) WITHOUT ROWID;
+CREATE TABLE tombstone (serial INTEGER, pack INTEGER, offset INTEGER, content BLOB, encoding BLOB, owner BLOB,
+                        trash_until INTEGER, ends INTEGER, sum BLOB, PRIMARY KEY (encoding, owner)) WITHOUT ROWID;
 CREATE INDEX tombstone_in_pack ON tombstone (pack);
 CREATE INDEX tombstone_of_owner ON tombstone (owner, ends, serial);
-CREATE TABLE approvers (owner BLOB PRIMARY KEY, serial INTEGER, pack INTEGER, offset INTEGER, content BLOB,
+CREATE TABLE approvers (serial INTEGER, pack INTEGER, offset INTEGER, content BLOB, owner BLOB PRIMARY KEY,
                         sum BLOB) WITHOUT ROWID;
 CREATE TABLE amendment (pack INTEGER, share INTEGER, PRIMARY KEY (pack, share)) WITHOUT ROWID;
 CREATE TABLE superseded (owner BLOB, share INTEGER, at INTEGER, PRIMARY KEY (owner, share, at)) WITHOUT ROWID;
@@ -659,36 +660,36 @@ class Index:
     # --- tombstones
 
     def tombstone(self, encoding_id: bytes, owner: bytes) -> Optional[PlacedTombstone]:
-        return next(iter(self._placed("encoding = ? AND owner = ?", (encoding_id, owner))), None)
+        return next(iter(self._tombstones_where("encoding = ? AND owner = ?", (encoding_id, owner))), None)
 
     def tombstones_of(self, encoding_id: bytes) -> list[PlacedTombstone]:
         """Those of all owners who deleted an encoding, or took that back."""
-        return self._placed("encoding = ?", (encoding_id,))
+        return self._tombstones_where("encoding = ?", (encoding_id,))
 
     def tombstones_in_pack(self, number: int) -> list[PlacedTombstone]:
-        return self._placed("pack = ?", (number,))
+        return self._tombstones_where("pack = ?", (number,))
 
     def tombstones_of_owner(self, owner: bytes) -> list[PlacedTombstone]:
         """What ends first comes first."""
-        return self._placed("owner = ? ORDER BY ends, serial", (owner,))
+        return self._tombstones_where("owner = ? ORDER BY ends, serial", (owner,))
 
     def owners_of_tombstones(self) -> list[bytes]:
         """Who has most comes first."""
         return [owner for (owner,) in self._ask("SELECT owner FROM tombstone GROUP BY owner ORDER BY count(*) DESC")]
 
     def ended_tombstones(self, unix: float) -> list[PlacedTombstone]:
-        return self._placed(f"ends <= ? LIMIT {_PAGE}", (unix,))
+        return self._tombstones_where(f"ends <= ? LIMIT {_PAGE}", (unix,))
 
     def ended_trash(self, unix: float) -> list[PlacedTombstone]:
         """The tombstones whose time to be taken back is over, and of which something is in the trash."""
         lies_there = "SELECT 1 FROM share WHERE share.encoding = tombstone.encoding AND state = 3"
-        return self._placed(f"trash_until <= ? AND EXISTS ({lies_there}) LIMIT {_PAGE}", (unix,))
+        return self._tombstones_where(f"trash_until <= ? AND EXISTS ({lies_there}) LIMIT {_PAGE}", (unix,))
 
     def all_tombstones(self) -> Iterator[list[PlacedTombstone]]:
         """All of them, some at a time."""
         after = b"", b""
         where = f"(encoding, owner) > (?, ?) ORDER BY encoding, owner LIMIT {_PAGE}"
-        while page := self._placed(where, after):
+        while page := self._tombstones_where(where, after):
             last = page[-1].kept.tombstone
             self._require_order(after, (last.encoding_id, last.owner))
             after = last.encoding_id, last.owner
@@ -708,8 +709,7 @@ class Index:
         before = self.tombstone(*name)
         if before is not None:
             self.count_living(before.place, -1)
-        content = encode_tombstone(kept)
-        row = *name, placed.serial, placed.place.pack, placed.place.offset, kept.trash_until, kept.ends, content
+        row = placed.serial, *placed.place[:2], encode_tombstone(kept), *name, kept.trash_until, kept.ends
         self._ask("INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _summed(*row))
         self.count_living(placed.place, 1)
         self._tombstones[name] = kept.tombstone
@@ -720,24 +720,25 @@ class Index:
         self.count_living(placed.place, -1)
         self._tombstones.pop((tombstone.encoding_id, tombstone.owner), None)
 
-    def _placed(self, where: str, values: Sequence[Any]) -> list[PlacedTombstone]:
-        found = []
-        for row in self._ask(_TOMBSTONES_WHERE + where, values):
-            _, _, serial, pack, offset, _, _, content = self._whole(row)
-            try:
-                kept = decode_tombstone(content)
-            except IntegrityError:
-                raise self._found_damaged("a row of a tombstone is damaged") from None
-            found.append(PlacedTombstone(kept, serial, Place(pack, offset, len(content))))
-        return found
+    def _tombstones_where(self, where: str, values: Sequence[Any]) -> list[PlacedTombstone]:
+        rows = self._ask(_TOMBSTONES_WHERE + where, values)
+        return [PlacedTombstone(*self._placed(row, decode_tombstone)) for row in rows]
+
+    def _placed(self, row: Sequence[Any], decode: Callable[[bytes], T]) -> tuple[T, int, Place]:
+        """A record that is in a row, the record's serial and where it lies."""
+        serial, pack, offset, content, *_ = self._whole(row)
+        try:
+            return decode(content), serial, Place(pack, offset, len(content))
+        except IntegrityError:
+            raise self._found_damaged("a record in a row is damaged") from None
 
     # --- approvers
 
     def approvers(self, owner: bytes) -> Optional[PlacedApprovers]:
-        return next(iter(self._placed_approvers("owner = ?", owner)), None)
+        return next(iter(self._approvers_where("owner = ?", owner)), None)
 
     def approvers_in_pack(self, number: int) -> list[PlacedApprovers]:
-        return self._placed_approvers("pack = ?", number)
+        return self._approvers_where("pack = ?", number)
 
     def owners_of_approvers(self) -> list[bytes]:
         return [owner for (owner,) in self._ask("SELECT owner FROM approvers")]
@@ -745,7 +746,7 @@ class Index:
     def put_approvers(self, placed: PlacedApprovers) -> None:
         """Add an owner's approvers, in place of those before."""
         self.forget_approvers(placed.kept.owner)
-        row = placed.kept.owner, placed.serial, placed.place.pack, placed.place.offset, encode_approvers(placed.kept)
+        row = placed.serial, *placed.place[:2], encode_approvers(placed.kept), placed.kept.owner
         self._ask("INSERT INTO approvers VALUES (?, ?, ?, ?, ?, ?)", _summed(*row))
         self.count_living(placed.place, 1)
 
@@ -756,16 +757,9 @@ class Index:
             self._ask("DELETE FROM approvers WHERE owner = ?", (owner,))
             self.count_living(before.place, -1)
 
-    def _placed_approvers(self, where: str, value: Any) -> list[PlacedApprovers]:
-        found = []
-        for row in self._ask(_APPROVERS_WHERE + where, (value,)):
-            _, serial, pack, offset, content = self._whole(row)
-            try:
-                kept = decode_approvers(content)
-            except IntegrityError:
-                raise self._found_damaged("a row of approvers is damaged") from None
-            found.append(PlacedApprovers(kept, serial, Place(pack, offset, len(content))))
-        return found
+    def _approvers_where(self, where: str, value: Any) -> list[PlacedApprovers]:
+        rows = self._ask(_APPROVERS_WHERE + where, (value,))
+        return [PlacedApprovers(*self._placed(row, decode_approvers)) for row in rows]
 
     # --- announcing
 
