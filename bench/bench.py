@@ -23,7 +23,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout's root
 
 import typer
 
-from bench.contenders import Contender, LocalTessera, Redundant, Tessera
+from bench.contenders import Contender, Redundant, Tessera
 from bench.metering import Measured, find_memory
 from bench.peers import peers
 from bench.report import GET, GET_TWO_DEAD, ONE_PHOTO, PUT, Run, as_json, costs_table, moments_table, rates_table
@@ -58,7 +58,7 @@ def bench(
         roofline = measure_roofline(place)
         with ExitStack() as stack:
             cluster = stack.enter_context(LocalCluster(place / "cluster", workers=6, base_port=find_base_port(1)))
-            product = LocalTessera(cluster, place)
+            product = Tessera(cluster, place)
             asked = {"tahoe": with_tahoe, "zfec": with_zfec, "gluster": with_gluster, "swift": with_swift}
             contenders = [product, *stack.enter_context(peers(place, {name for name, yes in asked.items() if yes}))]
             runs = [r for _ in range(repeats) for workload in workloads for r in _round(contenders, workload, place)]

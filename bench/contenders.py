@@ -46,7 +46,7 @@ class Redundant(Contender, Protocol):
         """Take two devices away for good."""
 
 
-class Tessera:
+class TesseraClient:
     """4 of 6 over six devices, each run with a vault of its own."""
 
     name = TESSERA
@@ -97,7 +97,7 @@ class Tessera:
         return meter.measured(run_metered(self._within(program_command(program, *arguments)), self.environment))
 
 
-class LocalTessera(Tessera):
+class Tessera(TesseraClient):
     """The same with a cluster on this machine."""
 
     def __init__(self, cluster: LocalCluster, place: Path) -> None:

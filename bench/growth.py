@@ -26,7 +26,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout's root
 import numpy as np
 import typer
 
-from bench.contenders import LocalTessera, Tessera
+from bench.contenders import Tessera
 from bench.listing import listed
 from bench.metering import peak_memory, run_metered
 from bench.workloads import MIB, Workload
@@ -111,7 +111,7 @@ def _workload(folder: Path, sizes: Sequence[int]) -> Workload:
 def _by_size(place: Path, sizes: Sequence[int]) -> Iterator[Row]:
     """Put and get of one file, whole commands, and the client's memory."""
     with _cluster(place) as cluster:
-        product = LocalTessera(cluster, place)
+        product = Tessera(cluster, place)
         for size in sizes:
             warn(f"a file of {size} MiB")
             workload, into = _workload(place / "file", [size * MIB]), place / "got"
@@ -143,7 +143,7 @@ def _digests(folder: Path) -> list[str]:
 def _by_count(place: Path, counts: Sequence[int]) -> Iterator[Row]:
     """Images stored; what listing, broker and devices cost then, and how long each takes to be there again."""
     with _cluster(place) as cluster:
-        product = LocalTessera(cluster, place)
+        product = Tessera(cluster, place)
         stored = 0
         for count in counts:
             warn(f"{count} images")
@@ -244,7 +244,7 @@ def _by_devices(place: Path, counts: Sequence[int]) -> Iterator[Row]:
         started = time.monotonic()
         with _cluster(place, count) as cluster:
             starting = time.monotonic() - started
-            product, into, pid = LocalTessera(cluster, place), place / "got", cluster.broker_pid()
+            product, into, pid = Tessera(cluster, place), place / "got", cluster.broker_pid()
             into.mkdir()
             put, get = product.put(workload).command, product.get(workload, into).command
             _require_same(workload, into)
@@ -258,7 +258,7 @@ def _by_clients(place: Path, counts: Sequence[int]) -> Iterator[Row]:
     with _cluster(place) as cluster:
         for count in counts:
             warn(f"{count} clients")
-            clients = [(LocalTessera(cluster, place), place / f"file {number}") for number in range(count)]
+            clients = [(Tessera(cluster, place), place / f"file {number}") for number in range(count)]
             for number, (_, path) in enumerate(clients):
                 path.write_bytes(np.random.default_rng(number).bytes(_PART * MIB))
             seconds = _together([_storing(product, path) for product, path in clients])

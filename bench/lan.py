@@ -1,8 +1,10 @@
-"""Tessera, scp and rsync on a LAN of eight hosts, in turn in one run: python -m bench.lan (Linux, root)
+"""Tessera and its peers on a LAN of eight hosts, in turn in one run: python -m bench.lan (Linux, root)
 
 The hosts are network namespaces of this machine, whose processors they share: a client, the broker and six devices,
-each with a link of a set rate (`network`). Whole commands are timed. Neither Tessera (4 of 6) nor three copies by scp
-lose anything with two machines. `limit`: what the links allow, with nothing but image bytes on them.
+each with a link of a set rate (`network`). Whole commands are timed. Peers with servers have their storage on the six
+devices, Swift its proxy where the broker is; Tahoe's gateway and GlusterFS's mount are the client's. Neither these nor
+Tessera (4 of 6) nor three copies by scp lose anything with two machines. `limit`: what the links allow, with nothing
+but image bytes on them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +24,19 @@ from typing import NoReturn, Optional
 
 import typer
 
-from bench.contenders import Contender, OverSsh, SshServer, Tessera, prepare_ssh_server
+from bench.contenders import Contender, OverSsh, SshServer, TesseraClient, prepare_ssh_server
+from bench.gluster import Gluster
 from bench.metering import Measured, find_memory, run_metered
 from bench.network import BROKER, CLIENT, DEVICES, Lan, Rates, Traffic, lan
+from bench.peers import with_servers
 from bench.report import GET, PUT, TESSERA, YARDSTICK
+from bench.swift import Swift
 from bench.workloads import MIB, Workload, make_workloads
 from cluster.local import program_command
 from common.errors import TesseraError, UsageError
 from common.process.program import application, run, warn
 
-commands = application("Measure Tessera beside scp and rsync on a LAN of network namespaces.")
+commands = application("Measure Tessera and its peers on a LAN of network namespaces.")
 NETWORKS = {
     rates.name: rates
     for rates in (
@@ -42,7 +47,7 @@ NETWORKS = {
     )
 }
 _THREE = "scp to three machines at once"
-_SENT = {TESSERA: 1.5, _THREE: 3.0}  # bytes for each image byte that a put has to bring over one link; others 1
+_CODED = {TESSERA: (1.5, 1.5), _THREE: (3.0, 1.0), Swift.name: (1.0, 1.5), Gluster.name: (1.5, 0.25)}
 _CLIENT_PORT, _WORKER_PORT, _SSH_PORT = 5570, 5571, 2222
 _TIMEOUT = 60.0  # seconds
 _SPARE_MEMORY = 64 * MIB
@@ -64,6 +69,9 @@ def measure(
     networks: list[str] = typer.Option(list(NETWORKS), "--network", help="Which; default are all."),
     repeats: int = typer.Option(5, min=1, help="Rounds; in each every contender has its turn."),
     scale: float = typer.Option(1.0, min=0.01, max=1.0, help="Make the workloads smaller, for a try."),
+    with_tahoe: bool = typer.Option(False, "--with-tahoe", help="Tahoe-LAFS too, which is installed at first."),
+    with_gluster: bool = typer.Option(False, "--with-gluster", help="GlusterFS too."),
+    with_swift: bool = typer.Option(False, "--with-swift", help="OpenStack Swift too, which is installed at first."),
     stores: Optional[Path] = typer.Option(None, help="Where stores lie: a folder on tmpfs or on a disk."),
 ) -> None:
     """Print a table in Markdown."""
@@ -71,13 +79,15 @@ def measure(
     if unknown:
         raise UsageError(f"there is no network {', '.join(sorted(unknown))}", advice=f"there are {', '.join(NETWORKS)}")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # users have their programs compiled once, not at each start
+    asked = {"tahoe": with_tahoe, "gluster": with_gluster, "swift": with_swift}
+    servers = {name for name, yes in asked.items() if yes}
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="tessera-lan-", dir=stores) as folder:
         workloads = make_workloads(Path(folder) / "workloads", scale)
         for number, name in enumerate(networks):
             place = Path(folder) / str(number)
             try:
-                with lan(NETWORKS[name]) as network, _contenders(network, place) as contenders:
+                with lan(NETWORKS[name]) as network, _contenders(network, place, servers) as contenders:
                     runs += _measured(network, NETWORKS[name], contenders, workloads, repeats, place / "got")
             except TesseraError as error:
                 warn(f"{name} is left out: {error}")
@@ -139,8 +149,15 @@ def _table(runs: Sequence[Run]) -> str:
 
 def _limit(rates: Rates, run: Run) -> float:
     """Seconds that the slowest link needs for the image's bytes alone."""
-    sent = _SENT.get(run.contender, 1.0) if run.what == PUT else 1.0
-    return run.workload.size * sent * 8 / 1e6 / min(rates.client, rates.all)
+    at_client, elsewhere = _sent(run.contender) if run.what == PUT else (1.0, 1.0)
+    return run.workload.size * 8 / 1e6 * max(at_client / rates.client, elsewhere / rates.all)
+
+
+def _sent(contender: str) -> tuple[float, float]:
+    """Bytes for each image byte that a put has to bring over the client's link, and over the busiest other one."""
+    if contender.startswith("Tahoe"):
+        return 1.5, 0.25
+    return _CODED.get(contender, (1.0, 1.0))
 
 
 def _carried(run: Run, host: str) -> float:
@@ -153,12 +170,13 @@ def _carried(run: Run, host: str) -> float:
 
 
 @contextmanager
-def _contenders(network: Lan, place: Path) -> Iterator[list[Contender]]:
+def _contenders(network: Lan, place: Path, asked: Collection[str]) -> Iterator[list[Contender]]:
     with ExitStack() as stack:
         servers = [stack.enter_context(_ssh_server(network, place / host, host)) for host in DEVICES[:3]]
         product = stack.enter_context(_tessera(network, place / "tessera"))
         one = servers[0]
-        yield [product, OverSsh("scp", one), ThreeCopies(servers), OverSsh("rsync", one)]
+        peers = stack.enter_context(with_servers(place, asked, network.site))
+        yield [product, OverSsh("scp", one), ThreeCopies(servers), OverSsh("rsync", one), *peers]
 
 
 @contextmanager
@@ -207,7 +225,7 @@ class ThreeCopies:
 
 
 @contextmanager
-def _tessera(network: Lan, place: Path) -> Iterator[Tessera]:
+def _tessera(network: Lan, place: Path) -> Iterator[TesseraClient]:
     """A broker, six devices and a client, each on its host."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TESSERA_")}
     where = {
@@ -242,7 +260,7 @@ def _tessera(network: Lan, place: Path) -> Iterator[Tessera]:
             workers = [pid for host in DEVICES for pid in network.hosts[host].processes("worker.py")]
             return {"broker": network.hosts[BROKER].processes("broker.py"), "workers": workers}
 
-        yield Tessera(environment(CLIENT), place, behind, lambda command: network.within(CLIENT, command))
+        yield TesseraClient(environment(CLIENT), place, behind, lambda command: network.within(CLIENT, command))
 
 
 def main() -> NoReturn:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from bench.sandbox import Sandbox, sandbox
+from bench.sandbox import Sandbox, Site, sandbox
 from common.errors import TesseraError
 
 CLIENT, BROKER, DEVICES = "client", "broker", tuple(f"device-{number}" for number in range(1, 7))
@@ -51,6 +51,11 @@ class Lan:
     def address(host: str) -> str:
         return f"{_SUBNET}.{_FIRST + HOSTS.index(host)}"
 
+    @property
+    def site(self) -> Site:
+        """Where peers run."""
+        return Site(self.hosts[CLIENT], self.hosts[BROKER], [self.hosts[name] for name in DEVICES])
+
     def within(self, host: str, command: Sequence[str]) -> list[str]:
         """The command that runs this one on a host."""
         return self.hosts[host].within(*command)
@@ -76,7 +81,7 @@ def lan(rates: Rates) -> Iterator[Lan]:
         raise TesseraError("only root can make a LAN of network namespaces")
     with ExitStack() as stack:
         switch = stack.enter_context(sandbox())
-        hosts = {name: stack.enter_context(sandbox()) for name in HOSTS}
+        hosts = {name: stack.enter_context(sandbox(mounts=True, address=Lan.address(name))) for name in HOSTS}
         found = Lan(hosts)
         switch.run("ip", "link", "add", "bridge", "type", "bridge")
         switch.run("ip", "link", "set", "bridge", "up")

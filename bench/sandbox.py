@@ -1,4 +1,4 @@
-"""A network that has nothing but loopback, for peers that listen on more than they are told to (Linux alone)."""
+"""A network of its own, for peers that listen on more than they are told to (Linux alone)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
+from cluster.ports import HOST
 from common.errors import TesseraError
 
 TOOLS = ("unshare", "nsenter", "ip", "setpriv")
@@ -20,9 +22,13 @@ _GRACE = 15.0  # seconds
 
 
 class Sandbox:
-    """Its own loopback: what listens in it is heard by nobody outside, and any port is free."""
+    """Its own loopback, and nothing else unless a LAN is made of several: any port is free.
 
-    def __init__(self, holder: int, namespaces: Sequence[str]) -> None:
+    `address`: by which what listens in it is reached.
+    """
+
+    def __init__(self, holder: int, namespaces: Sequence[str], address: str) -> None:
+        self.address = address
         self._holder = holder
         self._namespaces = namespaces
         self._network = os.readlink(f"/proc/{holder}/ns/net")
@@ -83,7 +89,7 @@ class Sandbox:
 
 
 @contextmanager
-def sandbox(*, mounts: bool = False) -> Iterator[Sandbox]:
+def sandbox(*, mounts: bool = False, address: str = HOST) -> Iterator[Sandbox]:
     """With `mounts`, what is mounted in it is seen by nobody outside, either; that is root's alone.
 
     TesseraError where this system has no namespaces, or does not let this user make one.
@@ -102,12 +108,35 @@ def sandbox(*, mounts: bool = False) -> Iterator[Sandbox]:
         assert holder.stdin and holder.stdout and holder.stderr
         if holder.stdout.readline() != b"up\n":
             raise TesseraError(f"no network namespace: {holder.stderr.read().decode(errors='replace').strip()}")
-        box = Sandbox(holder.pid, namespaces)
+        box = Sandbox(holder.pid, namespaces, address)
         try:
             yield box
         finally:
             _kill_all(box)
             holder.stdin.close()
+
+
+NODES = 6
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the parts of a peer run: its client, what stands between, and each of its storage servers."""
+
+    client: Sandbox
+    between: Sandbox
+    nodes: Sequence[Sandbox]
+
+    def processes_of_nodes(self, part: str) -> list[int]:
+        """As `Sandbox.processes`."""
+        return [pid for box in dict.fromkeys(self.nodes) for pid in box.processes(part)]
+
+
+@contextmanager
+def one_sandbox(*, mounts: bool = False) -> Iterator[Site]:
+    """All of it in one; errors as of `sandbox`."""
+    with sandbox(mounts=mounts) as box:
+        yield Site(box, box, [box] * NODES)
 
 
 def _kill_all(box: Sandbox) -> None:

@@ -18,7 +18,7 @@ from typing import Optional
 import numpy as np
 import typer
 
-from bench.contenders import Contender, LocalTessera, OverSsh, ssh_server
+from bench.contenders import Contender, OverSsh, Tessera, ssh_server
 from bench.metering import Cost
 from bench.report import GET, PUT
 from bench.workloads import Workload
@@ -54,7 +54,7 @@ def small(
                 here = place / f"round-{number}"
                 here.mkdir()
                 workload = _workload(here / "files", images, number)
-                contenders: list[Contender] = [LocalTessera(cluster, here), OverSsh("scp", replace(server, place=here))]
+                contenders: list[Contender] = [Tessera(cluster, here), OverSsh("scp", replace(server, place=here))]
                 for which, contender in [*enumerate(contenders)][:: 1 if number % 2 == 0 else -1]:
                     _round(contender, workload, here / f"got-{which}", costs)
     print(_table(costs, images))

@@ -1,8 +1,8 @@
 """Tahoe-LAFS, 4 of 6: an introducer, six storage nodes, and a gateway for each of its two protocols.
 
-All of it runs in a sandbox with nothing but loopback, since a node's log port listens on all interfaces whatever its
-settings say. Files are uploaded unlinked through the gateway's web API, which is the fastest that Tahoe has: no
-directory is written, so their names are not kept.
+All of it runs in sandboxes, since a node's log port listens on all interfaces whatever its settings say. Files are
+uploaded unlinked through the gateway's web API, which is the fastest that Tahoe has: no directory is written, so their
+names are not kept.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from bench.environments import environment
 from bench.metering import Measured, Meter, run_metered
-from bench.sandbox import TOOLS, Sandbox, end, sandbox, wait_until
+from bench.sandbox import NODES, TOOLS, Sandbox, Site, end, one_sandbox, wait_until
 from bench.transfers import curl
 from bench.workloads import Workload
 from cluster.ports import HOST
 
 NEEDED = ("curl", *TOOLS)
 _RELEASE = "tahoe-lafs==1.20.0"
-_NODES = 6
 _AT_ONCE = 4  # requests under way: with fewer Tahoe is slower, with more not faster
 _INTRODUCER, _STORAGE, _GATEWAY = 10000, 10001, 10011  # ports; a sandbox has all of them free
 
@@ -34,7 +33,7 @@ _INTRODUCER, _STORAGE, _GATEWAY = 10000, 10001, 10011  # ports; a sandbox has al
 @dataclass(frozen=True)
 class Grid:
     place: Path
-    sandbox: Sandbox
+    site: Site
     storage: list[subprocess.Popen[bytes]]
     gateways: dict[str, subprocess.Popen[bytes]]  # by their folders' names
 
@@ -54,7 +53,7 @@ class Tahoe:
 
     def empty(self) -> None:
         """A grid has no way to delete: the shares go from the nodes' disks."""
-        for node in range(_NODES):
+        for node in range(NODES):
             for folder in (self._grid.place / f"storage-{node}" / "storage" / "shares").glob("??"):
                 shutil.rmtree(folder)
         shutil.rmtree(self._capabilities, ignore_errors=True)
@@ -74,52 +73,56 @@ class Tahoe:
 
     def _transfer(self, transfers: list[tuple[str, Path, Any]]) -> Measured:
         settings = self._grid.place / "transfers"
-        command = self._grid.sandbox.within(*curl(settings, transfers, _AT_ONCE))
+        command = self._grid.site.client.within(*curl(settings, transfers, _AT_ONCE))
         nodes = [node.pid for node in self._grid.storage if node.poll() is None]
         meter = Meter({"broker": [self._gateway.pid], "workers": nodes})
         return meter.measured(run_metered(command))
 
 
 @contextmanager
-def tahoe(place: Path) -> Iterator[list[Tahoe]]:
-    """Its contenders, one for each protocol.
+def tahoe(place: Path, given: Optional[Site] = None) -> Iterator[list[Tahoe]]:
+    """Its contenders, one for each protocol. `given`: where its parts run; None for one sandbox.
 
     TesseraError where a sandbox cannot be had, or the grid did not start.
     """
     program = os.fspath(environment("tahoe", _RELEASE) / "tahoe")
     place.mkdir()
     log = place / "log"
-    with sandbox() as box, ExitStack() as stack:
+    with ExitStack() as stack:
+        site = given or stack.enter_context(one_sandbox())
 
-        def create(kind: str, folder: str, port: int, *options: str) -> str:
-            listen = [f"--port=tcp:{port}:interface={HOST}", f"--location=tcp:{HOST}:{port}"] if port else []
-            box.run(program, kind, *listen, *options, os.fspath(place / folder))
-            return folder
+        def create(box: Sandbox, kind: str, folder: str, port: int, *options: str) -> None:
+            listen = [f"--port=tcp:{port}:interface={box.address}", f"--location=tcp:{box.address}:{port}"]
+            box.run(program, kind, *(listen if port else []), *options, os.fspath(place / folder))
 
-        def start(folder: str) -> subprocess.Popen[bytes]:
+        def start(box: Sandbox, folder: str) -> subprocess.Popen[bytes]:
             run = [program, "run", "--allow-stdin-close", os.fspath(place / folder)]
             return stack.enter_context(box.running(log, *run))
 
-        introducer = start(create("create-introducer", "introducer", _INTRODUCER))
+        create(site.between, "create-introducer", "introducer", _INTRODUCER)
+        introducer = start(site.between, "introducer")
         address = place / "introducer" / "private" / "introducer.furl"
         wait_until(address.exists, [introducer], "Tahoe's introducer", log)
         known = f"--introducer={address.read_text().strip()}"
-        storage = [
-            start(create("create-node", f"storage-{node}", _STORAGE + node, known, "--webport=none"))
-            for node in range(_NODES)
-        ]
-        code = ["--shares-needed=4", "--shares-happy=6", f"--shares-total={_NODES}"]
+        storage = []
+        for node, box in enumerate(site.nodes):
+            create(box, "create-node", f"storage-{node}", _STORAGE + node, known, "--webport=none")
+            storage.append(start(box, f"storage-{node}"))
+        code = ["--shares-needed=4", "--shares-happy=6", f"--shares-total={NODES}"]
         gateways = {}
         for number, foolscap in enumerate([False, True]):
             web = f"--webport=tcp:{_GATEWAY + number}:interface={HOST}"
-            folder = create("create-client", gateway_folder(number), 0, known, web, *code)
+            folder = gateway_folder(number)
+            create(site.client, "create-client", folder, 0, known, web, *code)
             if foolscap:
                 settings = place / folder / "tahoe.cfg"
                 settings.write_text(settings.read_text().replace("[client]", "[client]\nforce_foolscap = true"))
-            gateways[folder] = start(folder)
+            gateways[folder] = start(site.client, folder)
         servers = [*storage, *gateways.values()]
-        wait_until(lambda: all(_is_connected(box, n) for n in range(len(gateways))), servers, "Tahoe's grid", log)
-        grid = Grid(place, box, storage, gateways)
+        wait_until(
+            lambda: all(_is_connected(site.client, n) for n in range(len(gateways))), servers, "Tahoe's grid", log
+        )
+        grid = Grid(place, site, storage, gateways)
         yield [Tahoe(grid, "HTTPS (its default)", 0), Tahoe(grid, "Foolscap", 1)]
 
 
@@ -134,4 +137,4 @@ def _is_connected(box: Sandbox, gateway: int) -> bool:
     if answer.returncode != 0:
         return False
     servers = json.loads(answer.stdout)["servers"]
-    return sum(server["version"] is not None for server in servers) == _NODES
+    return sum(server["version"] is not None for server in servers) == NODES
