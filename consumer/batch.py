@@ -25,10 +25,9 @@ from common.protocol.device_messages import BlockName
 from common.protocol.messages import Code, EncodingAt, shares_at_hand
 from common.repository.devices import Devices
 from common.vault.mapping import Mapping
-from common.vault.sealing import Bytes
 from common.vault.trust import TrustedImage
 from consumer.output import Blocks, Output, keep_all
-from consumer.restoring import assemble
+from consumer.restoring import data_blocks
 
 MAX_IMAGES = 80  # in a batch: two thirds of so many blocks, of each of six devices, are one message
 MAX_SIZE = 128 << 10  # bytes of an image
@@ -155,17 +154,9 @@ def _opened(image: SmallImage, code: ErasureCode, blocks: Blocks) -> memoryview:
     """The image's bytes; IntegrityError where these blocks do not give it."""
     trusted = TrustedImage(image.mapping, image.encoding.encoding_id)
     plaintext = np.empty(image.mapping.image_size, np.uint8)
-    length = trusted.open_segment(0, _sealed(code, blocks), plaintext)
+    sealed = np.frombuffer(b"".join([block.data for block in data_blocks(code, blocks)]), np.uint8)
+    length = trusted.open_segment(0, sealed, plaintext)
     content = plaintext[:length].data
     trusted.update(content)
     trusted.verify()
     return content
-
-
-def _sealed(code: ErasureCode, blocks: Blocks) -> Bytes:
-    if all(share in blocks for share in range(code.k)):
-        return np.frombuffer(b"".join([blocks[share] for share in range(code.k)]), np.uint8)
-    length = next(iter(blocks.values())).nbytes
-    sealed = np.empty(code.k * length, np.uint8)
-    assemble(code, blocks, sealed)
-    return sealed

@@ -256,7 +256,7 @@ async def restore_held(repository: Repository, wanted: Sequence[str], destinatio
     """
     if destination.removed:
         repository.emit(told_removed(destination.removed))
-    restorer = Restorer(repository, repository.emit)
+    restorer = Restorer(repository, repository.emit, early=len(wanted) == 1)
     await restore_all(restorer, await _find_all(repository, wanted), destination.open)
 
 

@@ -122,7 +122,6 @@ class Restoring:
         count = self._recipe.segment_count
         ahead: deque[asyncio.Task[Blocks]] = deque()
         size = self._recipe.block_length(0) * self._code.k
-        sealed = np.empty(size, np.uint8)
         plaintexts = [np.empty(size, np.uint8) for _ in range(min(2, count))]
         try:
             for segment in range(first, count):
@@ -130,7 +129,7 @@ class Restoring:
                     ahead.append(asyncio.ensure_future(self._gather(segment + len(ahead))))
                 blocks = await ahead.popleft()
                 plaintext = plaintexts[segment % len(plaintexts)]
-                length = self._open(segment, blocks, sealed, plaintext)
+                length = self._image.open_blocks(segment, data_blocks(self._code, blocks), plaintext)
                 yield segment, plaintext[:length].data
         finally:
             for task in ahead:
@@ -139,12 +138,6 @@ class Restoring:
 
     async def _gather(self, segment: int) -> Blocks:
         return await self._gathering.segment(segment, self._checkpoint.of(segment) if self._goes_on else None)
-
-    def _open(self, segment: int, blocks: Blocks, sealed: Bytes, plaintext: Bytes) -> int:
-        """Assemble the sealed segment and open it."""
-        sealed = sealed[: self._code.k * self._recipe.block_length(segment)]
-        assemble(self._code, blocks, sealed)
-        return self._image.open_segment(segment, sealed, plaintext)
 
     def _in_thread(self, work: Callable[..., None], *arguments: object) -> asyncio.Future[None]:
         """Hash and write beside the event loop; one segment at a time, in order."""
@@ -179,14 +172,13 @@ async def _ended(writing: asyncio.Future[None]) -> None:
     writing.result()
 
 
-def assemble(code: ErasureCode, blocks: Blocks, sealed: Bytes) -> None:
-    """A sealed segment from k of its blocks, whose data blocks fill `sealed`; those that did not come are rebuilt."""
-    length = sealed.size // code.k
-    data = [sealed[share * length : (share + 1) * length] for share in range(code.k)]
-    missing = {share: data[share] for share in range(code.k) if share not in blocks}
-    for share, block in blocks.items():
-        if share < code.k:
-            data[share][:] = np.frombuffer(block, np.uint8)
+def data_blocks(code: ErasureCode, blocks: Blocks) -> list[Bytes]:
+    """The k data blocks of a segment, in order, from k of its blocks; those that did not come are rebuilt."""
+    present = {share: np.frombuffer(block, np.uint8) for share, block in blocks.items()}
+    missing = [share for share in range(code.k) if share not in present]
     if missing:
-        present = {share: np.frombuffer(block, np.uint8) for share, block in blocks.items()}
-        code.rebuild(present, missing)
+        length = next(iter(present.values())).size
+        rebuilt = {share: np.empty(length, np.uint8) for share in missing}
+        code.rebuild(present, rebuilt)
+        present.update(rebuilt)
+    return [present[share] for share in range(code.k)]

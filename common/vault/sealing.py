@@ -23,6 +23,7 @@ from typing import Union
 import numpy as np
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
@@ -163,6 +164,7 @@ class SegmentOpener:
     def __init__(self, data_key: DataKey, encoding_id: bytes, k: int, n: int) -> None:
         _check_encoding(encoding_id, k, n)
         self._cipher = AESGCM(data_key.reveal())
+        self._algorithm = algorithms.AES(data_key.reveal())
         self._encoding_id = encoding_id
         self._k = k
         self._n = n
@@ -173,20 +175,56 @@ class SegmentOpener:
         Buffers as for `seal`. IntegrityError, with all of `out` set to zero, when this is not segment
         `segment_number` of this encoding as it was sealed; TesseraError where a buffer does not fit.
         """
-        if not 0 <= segment_number < 1 << 64:
-            raise TesseraError(f"there is no segment {segment_number}")
         source = _contiguous(sealed)
         target = _room(out, max(source.size - TAG_SIZE, 0))
         _check_overlap(source, target)
-        associated = _associated_data(self._encoding_id, segment_number, is_last, self._k, self._n)
+        nonce, associated = self._place(segment_number, is_last)
         try:
-            return self._cipher.decrypt_into(_NONCE.pack(segment_number), source.data, associated, target.data)
+            return self._cipher.decrypt_into(nonce, source.data, associated, target.data)
         except InvalidTag:
-            # The tag is checked last, when the plaintext is in the buffer already: clear it.
-            out[:] = 0
-            raise IntegrityError(
-                f"segment {segment_number} of encoding {self._encoding_id.hex()} is damaged or out of place"
-            ) from None
+            raise self._damaged(segment_number, out) from None
+
+    def open_blocks(self, segment_number: int, blocks: Sequence[Buffer], length: int, is_last: bool, out: Bytes) -> int:
+        """As `open`, of a sealed segment of `length` bytes that lies in blocks, in order, and need not be put together.
+
+        What follows in the blocks is left out. None overlaps `out`. TesseraError also where they have fewer bytes.
+        """
+        sources = [_contiguous(block) for block in blocks]
+        size = length - TAG_SIZE
+        if size < 0 or sum(source.size for source in sources) < length:
+            raise TesseraError(f"blocks do not hold a sealed segment of {length} bytes")
+        _room(out, size)
+        for source in sources:
+            if np.may_share_memory(source, out):
+                raise TesseraError("a segment's buffers overlap")
+        nonce, associated = self._place(segment_number, is_last)
+        decryptor = Cipher(self._algorithm, modes.GCM(nonce)).decryptor()
+        decryptor.authenticate_additional_data(associated)
+        done, tag = 0, b""
+        for source in sources:
+            part = source[: size - done]
+            # All that is left of `out`: some versions of the library want room for more than they write.
+            decryptor.update_into(part.data, out[done:].data)
+            done += part.size
+            tag += source[part.size : part.size + TAG_SIZE - len(tag)].tobytes()
+        try:
+            decryptor.finalize_with_tag(tag)
+        except InvalidTag:
+            raise self._damaged(segment_number, out) from None
+        return size
+
+    def _place(self, segment_number: int, is_last: bool) -> tuple[bytes, bytes]:
+        """Nonce and associated data."""
+        if not 0 <= segment_number < 1 << 64:
+            raise TesseraError(f"there is no segment {segment_number}")
+        associated = _associated_data(self._encoding_id, segment_number, is_last, self._k, self._n)
+        return _NONCE.pack(segment_number), associated
+
+    def _damaged(self, segment_number: int, out: Bytes) -> IntegrityError:
+        """The error; the tag is checked last, when the plaintext is in the buffer already: it is cleared."""
+        out[:] = 0
+        what = f"segment {segment_number} of encoding {self._encoding_id.hex()}"
+        return IntegrityError(f"{what} is damaged or out of place")
 
 
 def _associated_data(encoding_id: bytes, segment_number: int, is_last: bool, k: int, n: int) -> bytes:

@@ -15,6 +15,7 @@ it as well, and only cannot tell whose block is bad.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Union
 
 from common.coding.recipe import Recipe, decode_recipe, digest
@@ -23,7 +24,7 @@ from common.errors import IntegrityError
 from common.vault.granting import open_any
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
-from common.vault.sealing import Bytes, DataKey, SegmentOpener
+from common.vault.sealing import Buffer, Bytes, DataKey, SegmentOpener
 
 
 class TrustedImage:
@@ -75,6 +76,11 @@ class TrustedImage:
         last = segment == self.mapping.segment_count - 1
         length = self.segment_length(segment)
         return self._opener.open(segment, sealed[: length + TAG_SIZE], last, out)
+
+    def open_blocks(self, segment: int, blocks: Sequence[Buffer], out: Bytes) -> int:
+        """Step 4, as `open_segment`, from the segment's k data blocks where they lie."""
+        last = segment == self.mapping.segment_count - 1
+        return self._opener.open_blocks(segment, blocks, self.segment_length(segment) + TAG_SIZE, last, out)
 
     def update(self, plaintext: memoryview) -> None:
         """Hash the next segment's plaintext; to be called in order."""

@@ -175,6 +175,59 @@ def test_segments_that_changed_places_do_not_open() -> None:
                 must_not_open(encoding.opener, number, encoding.sealed[other], number == 2)
 
 
+def in_blocks(sealed: bytes, length: int, padding: int = 0) -> list[Buffer]:
+    """A sealed segment cut into blocks of `length` bytes, the last one with padding behind."""
+    padded = sealed + bytes(padding)
+    return [padded[start : start + length] for start in range(0, len(padded), length)]
+
+
+@given(st.binary(max_size=200), st.integers(1, 120), st.integers(0, 40), st.sampled_from([bytes, memoryview, array]))
+def test_a_segment_opens_from_blocks_of_any_length_as_from_one_buffer(
+    plaintext: bytes, length: int, padding: int, kind: Callable[[bytes], Buffer]
+) -> None:
+    encoding = Encoding(plaintext, b"")
+    sealed, out = encoding.sealed[0], room(len(plaintext) + TAG_SIZE)
+    blocks = [kind(bytes(block)) for block in in_blocks(sealed, length, padding)]
+    assert encoding.opener.open_blocks(0, blocks, len(sealed), False, out) == len(plaintext)
+    assert out[: len(plaintext)].tobytes() == plaintext
+    assert (out[len(plaintext) :] == 0xA5).all()
+
+
+@given(st.integers(0, 8 * (len(PLAINTEXT) + TAG_SIZE) - 1), st.integers(1, 100))
+def test_every_bit_of_a_sealed_segment_in_blocks_counts(bit: int, length: int) -> None:
+    encoding = Encoding(PLAINTEXT, b"")
+    changed = bytearray(encoding.sealed[0])
+    changed[bit // 8] ^= 1 << bit % 8
+    out = room(len(PLAINTEXT) + 5)
+    with pytest.raises(IntegrityError, match="segment 0 "):
+        encoding.opener.open_blocks(0, in_blocks(bytes(changed), length), len(changed), False, out)
+    assert not out.any(), "plaintext that failed its tag was left in the buffer"
+
+
+@pytest.mark.parametrize(("number", "is_last"), [(1, False), (0, True), (1, True)])
+def test_blocks_of_another_segment_or_of_an_end_that_is_none_do_not_open(number: int, is_last: bool) -> None:
+    encoding, out = Encoding(PLAINTEXT, PLAINTEXT, b""), room(len(PLAINTEXT))
+    sealed = encoding.sealed[0]
+    with pytest.raises(IntegrityError):
+        encoding.opener.open_blocks(number, in_blocks(sealed, 30), len(sealed), is_last, out)
+    assert not out.any()
+
+
+def test_blocks_that_are_too_short_or_overlap_the_output_are_an_error() -> None:
+    encoding = Encoding(PLAINTEXT)
+    sealed, length = array(encoding.sealed[0]).copy(), len(encoding.sealed[0])
+    with pytest.raises(TesseraError, match="do not hold"):
+        encoding.opener.open_blocks(0, [sealed[:50]], length, True, room(200))
+    with pytest.raises(TesseraError, match="do not hold"):
+        encoding.opener.open_blocks(0, [sealed], TAG_SIZE - 1, True, room(200))
+    with pytest.raises(TesseraError, match="overlap"):
+        encoding.opener.open_blocks(0, [sealed], length, True, sealed)
+    with pytest.raises(TesseraError, match="output buffer"):
+        encoding.opener.open_blocks(0, [sealed], length, True, room(10))
+    with pytest.raises(TesseraError, match="no segment"):
+        encoding.opener.open_blocks(-1, [sealed], length, True, room(200))
+
+
 def test_a_stream_cut_at_a_segment_or_grown_by_one_does_not_open() -> None:
     encoding = Encoding(PLAINTEXT, PLAINTEXT)
     must_not_open(encoding.opener, 0, encoding.sealed[0], True)

@@ -197,6 +197,22 @@ def test_a_segment_with_any_byte_changed_does_not_open(offset: int, change: int)
         IMAGE.proven().open_segment(0, sealed, np.empty(FULL, np.uint8))
 
 
+@pytest.mark.parametrize("segment", [0, 1, 2])
+def test_a_segment_opens_from_its_data_blocks_where_they_lie(segment: int) -> None:
+    whole, out = np.empty(FULL + TAG_SIZE, np.uint8), np.empty(FULL + TAG_SIZE, np.uint8)
+    length = IMAGE.proven().open_segment(segment, IMAGE.sealed_segment(segment), whole)
+    assert IMAGE.proven().open_blocks(segment, IMAGE.blocks[segment][: IMAGE.code.k], out) == length
+    assert out[:length].tobytes() == whole[:length].tobytes()
+
+
+@pytest.mark.parametrize(("segment", "taken_from"), [(0, 1), (1, 0)])
+def test_data_blocks_of_another_segment_do_not_open(segment: int, taken_from: int) -> None:
+    out = np.full(FULL + TAG_SIZE, 0xA5, np.uint8)
+    with pytest.raises(IntegrityError, match=f"segment {segment} "):
+        IMAGE.proven().open_blocks(segment, IMAGE.blocks[taken_from][: IMAGE.code.k], out)
+    assert not out.any(), "plaintext whose tag failed was left in the buffer"
+
+
 def test_a_segment_of_another_encoding_does_not_open() -> None:
     with pytest.raises(IntegrityError):
         IMAGE.proven().open_segment(0, OTHER.sealed_segment(0), np.empty(FULL, np.uint8))
