@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from common.coding.recipe import Recipe, digest
 from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
-from common.errors import IntegrityError, UnstorableError
+from common.errors import IntegrityError, TesseraError, UnstorableError
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.device_messages import Commitment, Grant
 from common.protocol.identifiers import DIGEST_SIZE
@@ -77,11 +77,13 @@ class Encoding:
             self._nonce, self.encoding_id = signer.new_encoding()
             self._data_key = DataKey.generate()
             self._sealer = SegmentSealer(self._data_key, self.encoding_id, code.k, code.n)
+            self._resumed: Optional[ResumedSealer] = None
         else:
             self._nonce, self.encoding_id = begun.beginning.nonce, begun.beginning.encoding_id
             self._data_key = DataKey(begun.beginning.data_key)
             fingerprints = [segment.fingerprint for segment in self._before]
-            self._sealer = ResumedSealer(self._data_key.reveal(), self.encoding_id, code.k, code.n, fingerprints)
+            raw_key = self._data_key.reveal()
+            self._sealer = self._resumed = ResumedSealer(raw_key, self.encoding_id, code.k, code.n, fingerprints)
         self._digests = bytearray()
         self._last_block_length = 0
 
@@ -126,10 +128,16 @@ class Encoding:
         self._last_block_length = blocks[0].size
         return EncodedSegment(segment, blocks, digests)
 
-    def skip(self, segment: int, plaintext_length: int) -> None:
-        """Skip the next segment, which was encoded before and whose blocks are on their devices."""
+    def skip(self, segment: int, plaintext: memoryview, is_last: bool) -> None:
+        """Skip the next segment, which was encoded before and whose blocks are on their devices.
+
+        IntegrityError where it is not what it was.
+        """
+        if self._resumed is None:
+            raise TesseraError("only what was encoded before can be skipped")
+        self._resumed.pass_over(segment, plaintext, is_last)
         self._digests += self._before[segment].digests
-        self._last_block_length = self._slicing.block_length(plaintext_length)
+        self._last_block_length = self._slicing.block_length(len(plaintext))
 
     def recipe(self) -> Recipe:
         """The recipe of all segments encoded so far."""

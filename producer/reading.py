@@ -78,6 +78,11 @@ class Reader:
         self._read += length
         return length
 
+    def read_segment(self, buffer: memoryview) -> tuple[int, bytes]:
+        """As `read_into`; also the SHA-256 of all that was read so far."""
+        count = self.read_into(buffer)
+        return count, self._sha256.digest()
+
     def _read_step(self, step: Union[memoryview, bytearray]) -> int:
         """Bytes read, 0 at the end."""
         try:

@@ -122,7 +122,7 @@ class _StreamedPut:
         options, slicing = self._target.options, self._coding.slicing
         self._check_length(reader.size or 0)
         first = memoryview(bytearray(slicing.segment_size))
-        count = await self._threads.run(reader.read_into, first)
+        count, so_far = await self._threads.run(reader.read_segment, first)
         if count == 0 and self._source.path is None and not options.allow_empty:
             advice = "a command before the | may have failed; --allow-empty stores an empty image"
             raise UnstorableError(f"{self._source.shown}: stdin gave nothing", advice=advice)
@@ -140,7 +140,7 @@ class _StreamedPut:
             else:
                 await self._open(distribution, reader, share_bytes)
             self._require(distribution)
-            size = await self._send_segments(reader, sending, distribution, first, count)
+            size = await self._send_segments(reader, sending, distribution, first, count, so_far)
             outcome = await self._commit(reader, distribution, size)
         except BaseException as error:
             await sending.cancel()
@@ -226,20 +226,23 @@ class _StreamedPut:
     # --- read → slice → seal → encode → send
 
     async def _send_segments(
-        self, reader: Reader, sending: Sending, distribution: Distribution, here: memoryview, count: int
+        self, reader: Reader, sending: Sending, distribution: Distribution, here: memoryview, count: int, so_far: bytes
     ) -> int:
-        """Send the whole image, whose first `count` bytes are in `here`; returns its length in bytes."""
+        """Send the whole image, whose first `count` bytes are in `here`; returns its length in bytes.
+
+        `so_far`: the SHA-256 of these.
+        """
         ahead = memoryview(bytearray(self._coding.slicing.segment_size))
         size = segment = 0
         while True:
-            reading = asyncio.ensure_future(self._threads.run(reader.read_into, ahead))
+            reading = asyncio.ensure_future(self._threads.run(reader.read_segment, ahead))
             try:
                 size += count
                 self._check_length(size)
                 # Where the length is known, the next segment need not be waited for.
-                is_last = size >= reader.size if reader.size is not None else await reading == 0
-                await self._send_segment(sending, distribution, segment, here[:count], is_last)
-                following = await reading
+                is_last = size >= reader.size if reader.size is not None else (await reading)[0] == 0
+                await self._send_segment(sending, distribution, segment, here[:count], so_far, is_last)
+                following, so_far = await reading
             except BaseException:
                 await self._end_reading(reading)
                 raise
@@ -252,7 +255,7 @@ class _StreamedPut:
         await sending.wait()
         return size
 
-    async def _end_reading(self, reading: asyncio.Future[int]) -> None:
+    async def _end_reading(self, reading: asyncio.Future[tuple[int, bytes]]) -> None:
         """Wait until the file is not read any more: once closed, its descriptor may become another file's."""
         if self._source.path is None:
             reading.cancel()  # stdin is never closed, and may block for ever
@@ -261,27 +264,28 @@ class _StreamedPut:
             reading.exception()  # the error that ended the sending is raised instead
 
     async def _send_segment(
-        self, sending: Sending, distribution: Distribution, segment: int, plaintext: memoryview, is_last: bool
+        self,
+        sending: Sending,
+        distribution: Distribution,
+        segment: int,
+        plaintext: memoryview,
+        so_far: bytes,
+        is_last: bool,
     ) -> None:
-        before = self._begun.segments[segment : segment + 1] if self._begun is not None else []
-        mark = b""
-        if before or self._ahead.active:
-            mark = await self._threads.run(fingerprint, plaintext, is_last)
-        if before and before[0].fingerprint != mark:
-            raise OutdatedError("the file is not what it was when it was interrupted")
-        self._target.emit(BytesDone(len(plaintext)))
-        if before and distribution.has_segment(segment):
-            self._encoding.skip(segment, len(plaintext))
-            return
+        is_new = self._begun is None or segment >= len(self._begun.segments)
 
         def write_ahead(encoded: EncodedSegment) -> None:
-            if not before:
-                self._ahead.segment(segment, mark, encoded.digests)
+            if is_new:
+                self._ahead.segment(segment, fingerprint(so_far, is_last), encoded.digests)
 
+        self._target.emit(BytesDone(len(plaintext)))
         try:
-            await sending.send(segment, plaintext, is_last, write_ahead)
+            if not is_new and distribution.has_segment(segment):
+                await self._threads.run(self._encoding.skip, segment, plaintext, is_last)
+            else:
+                await sending.send(segment, plaintext, is_last, write_ahead)
         except IntegrityError as error:
-            raise OutdatedError(str(error)) from None
+            raise OutdatedError(f"the file is not what it was when it was interrupted: {error}") from None
 
     async def _may_leave(self) -> bool:
         try:

@@ -33,7 +33,7 @@ from common.vault.stamp import Stamp
 
 _LABEL = b"tessera/v1/journal"
 _NAME_LABEL = b"tessera/v1/journal/name"
-_VERSION = 2
+_VERSION = 3
 _MAX_ROW = 64 << 10  # bytes
 _MAX_PATH = 4096  # bytes; the put of a file with a longer one cannot be resumed
 _OLD = 30 * 86400  # seconds after which a journal that was not resumed is removed

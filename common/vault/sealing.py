@@ -16,6 +16,7 @@ that is safe is said there. Buffers are the caller's and are reused: allocating 
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Sequence
 from typing import Union
@@ -93,8 +94,7 @@ class SegmentSealer:
         the same address, to seal in place, and not overlap otherwise. TesseraError, with nothing sealed, when
         the number is not the next one, the last segment was sealed, or a buffer does not fit.
         """
-        if self._ended or not self._may_follow(segment_number):
-            raise TesseraError(f"segment {segment_number} cannot be sealed: {self._expectation()}")
+        self._require_next(segment_number)
         source = _contiguous(plaintext)
         target = _room(out, source.size + TAG_SIZE)
         _check_overlap(source, target)
@@ -105,8 +105,9 @@ class SegmentSealer:
         associated = _associated_data(self._encoding_id, segment_number, is_last, self._k, self._n)
         return self._cipher.encrypt_into(_NONCE.pack(segment_number), source.data, associated, target.data)
 
-    def _may_follow(self, segment_number: int) -> bool:
-        return segment_number == self._next_segment
+    def _require_next(self, segment_number: int) -> None:
+        if self._ended or segment_number != self._next_segment:
+            raise TesseraError(f"segment {segment_number} cannot be sealed: {self._expectation()}")
 
     def _check_repetition(self, segment_number: int, plaintext: Bytes, is_last: bool) -> None:
         """Hook for a sealer that seals what was sealed before."""
@@ -117,11 +118,12 @@ class SegmentSealer:
         return f"segment {self._next_segment} comes next"
 
 
-def fingerprint(plaintext: Buffer, is_last: bool) -> bytes:
-    """BLAKE3-256 of all that is sealed as a segment beside what its encoding and number say: bytes and last flag."""
-    hasher = blake3(_contiguous(plaintext).data)
-    hasher.update(b"\1" if is_last else b"\0")
-    return bytes(hasher.digest())
+def fingerprint(sha256_so_far: bytes, is_last: bool) -> bytes:
+    """Of all that is sealed as a segment beside what its encoding and number say: bytes and last flag. 32 bytes.
+
+    `sha256_so_far`: of the image up to the segment's end, which whoever reads it has at hand.
+    """
+    return bytes(blake3(sha256_so_far + (b"\1" if is_last else b"\0")).digest())
 
 
 class ResumedSealer(SegmentSealer):
@@ -130,12 +132,13 @@ class ResumedSealer(SegmentSealer):
     Under one key, what was sealed as segment s must never be sealed otherwise. It is not, since of each segment that
     may have left the process, in whole or in part, the fingerprint was on disk before (`journal`):
 
-    - A segment that has a fingerprint is sealed again only where plaintext and last flag have that very fingerprint.
-      Key, nonce, associated data and plaintext are then the same, and so is the ciphertext: nothing new is revealed.
+    - A segment that has a fingerprint is sealed again only where its plaintext, all before it, and the last flag have
+      that very fingerprint, of what passed here. Key, nonce, associated data and plaintext are then the same, and so is
+      the ciphertext: nothing new is revealed.
     - Of a segment that has none, no ciphertext left the process that sealed it, if it ever was: it is sealed as if for
       the first time, in order.
 
-    Segments that have a fingerprint may be skipped, since devices may have their ciphertext. Two of these for one
+    Segments that have a fingerprint may be passed over, since devices may have their ciphertext. Two of these for one
     encoding at once would each seal new segments: whoever makes one holds the journal's lock. A journal that lost its
     end, by a disk that lied or a backup put back, does no harm as long as the file is the same; its stamp (size, times,
     inode) is compared with the journal's before, and the whole SHA-256 after.
@@ -144,18 +147,31 @@ class ResumedSealer(SegmentSealer):
     def __init__(self, raw_key: bytes, encoding_id: bytes, k: int, n: int, fingerprints: Sequence[bytes]) -> None:
         super().__init__(DataKey(raw_key), encoding_id, k, n)
         self._fingerprints = list(fingerprints)
+        self._so_far = hashlib.sha256()
 
     def _claim(self, data_key: DataKey) -> None:
         """The right to seal is the journal's here."""
 
-    def _may_follow(self, segment_number: int) -> bool:
-        return self._next_segment <= segment_number <= max(self._next_segment, len(self._fingerprints))
+    def pass_over(self, segment_number: int, plaintext: Buffer, is_last: bool) -> None:
+        """Go on behind the next segment, which is not sealed again.
+
+        IntegrityError where it is not what was sealed before; TesseraError where it has no fingerprint, as from `seal`.
+        """
+        self._require_next(segment_number)
+        if segment_number >= len(self._fingerprints):
+            raise TesseraError(f"segment {segment_number} was never sealed")
+        self._check_repetition(segment_number, _contiguous(plaintext), is_last)
+        self._next_segment = segment_number + 1
+        self._ended = is_last
 
     def _check_repetition(self, segment_number: int, plaintext: Bytes, is_last: bool) -> None:
         if segment_number >= len(self._fingerprints):
             return
-        if fingerprint(plaintext, is_last) != self._fingerprints[segment_number]:
+        so_far = self._so_far.copy()
+        so_far.update(plaintext.data)
+        if fingerprint(so_far.digest(), is_last) != self._fingerprints[segment_number]:
             raise IntegrityError(f"segment {segment_number} is not what was sealed before")
+        self._so_far = so_far
 
 
 class SegmentOpener:
