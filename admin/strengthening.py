@@ -40,6 +40,7 @@ from common.vault.signer import owner_signer
 from consumer.events import Missing
 from consumer.gathering import Gathering
 from consumer.restoring import Restoring
+from producer.broker_coding import BrokerCoding
 from producer.distribution import Distribution, ShareState
 from producer.encoding import Conclusion, Encoding
 from producer.owner import withdrawal
@@ -232,7 +233,14 @@ class Reencoding:
         places = await find_places(repository.link, [encoding_id], coding.code.n, share_bytes)
         (devices,) = places.devices
         distribution = Distribution(
-            repository.link, coding.code, coding.slicing, encoding_id, devices, places.lacking, repository.name_of
+            repository.link,
+            coding.code,
+            coding.slicing,
+            encoding_id,
+            devices,
+            places.lacking,
+            repository.name_of,
+            broker_coding=BrokerCoding(repository.emit),
         )
         self._require_all(distribution)
         await distribution.open(share_bytes)

@@ -47,7 +47,7 @@ NETWORKS = {
     )
 }
 _THREE = "scp to three machines at once"
-_CODED = {TESSERA: (1.5, 1.5), _THREE: (3.0, 1.0), Swift.name: (1.0, 1.5), Gluster.name: (1.5, 0.25)}
+_CODED = {TESSERA: (1.0, 1.5), _THREE: (3.0, 1.0), Swift.name: (1.0, 1.5), Gluster.name: (1.5, 0.25)}
 _CLIENT_PORT, _WORKER_PORT, _SSH_PORT = 5570, 5571, 2222
 _TIMEOUT = 60.0  # seconds
 _SPARE_MEMORY = 64 * MIB

@@ -8,6 +8,7 @@ In the order of a message's way:
     server           the two ROUTER sockets and the loop: frames in, frames out
     sessions         one connection of one key, and the messages to it
     switchboard      who a message is from, whether it may be, and where it goes; knows sessions, no sockets
+    coding           codes what a client sends once for all shares, and makes of it what each device is asked
     rights           which role may ask which operation
     adding           whether what an add-only client commits only adds
     strikes          who broke the protocol three times, and is not heard for a while

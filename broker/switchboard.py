@@ -4,7 +4,7 @@ A message comes with the side it arrived on (clients or workers), its routing id
 The key alone says who that is; the routing id is only where to answer. Everything is checked before it is believed:
 the key's standing now, the envelope, the right to the operation, the session, the credit. For three breaches a key is
 banned for a while (`strikes`). What is asked of the broker `queries` answers; what is meant for a device is forwarded
-with a new envelope and the same payload frame, unread.
+with a new envelope and the same payload frame, unread. What comes once for several devices `coding` takes apart.
 
 The switchboard has no socket and no clock. It returns what is to be sent, and is told when something could not be.
 """
@@ -19,6 +19,7 @@ from typing import Any, Callable, Optional
 from broker.adding import only_adds
 from broker.audit import Record, unrecorded
 from broker.audit_trail import AuditTrail
+from broker.coding import Coding, DeviceRequest
 from broker.credit import Forwarded, Ledger
 from broker.overruns import REQUESTS
 from broker.queries import Answered, Queries, owner_named
@@ -35,6 +36,7 @@ from common.protocol.identifiers import IDENTIFIER_SIZE, owner_id
 from common.protocol.messages import Acknowledged, Answer, Code, Hello, Register, Welcome
 from common.protocol.operations import (
     ANNOUNCE,
+    APPEND_SEGMENT,
     BROKERS,
     CHANGES,
     HEALTH,
@@ -88,6 +90,7 @@ class Switchboard:
         self._queries = queries
         self._steward = steward
         self._retiring = retiring
+        self._coding = Coding()
         self._ledger = Ledger()
         self._routes: dict[tuple[Side, bytes], Session] = {}
         self._sessions: dict[bytes, Session] = {}  # by session id
@@ -158,6 +161,8 @@ class Switchboard:
             return [refuse(session, envelope, Code.NOT_ALLOWED, "this client may only store for the vault")]
         if envelope.operation in FORWARDED:
             return self._forward(session, standing, envelope, frames, payload, now)
+        if envelope.operation is APPEND_SEGMENT.number:
+            return self._code(session, standing, envelope, frames, now)
         try:
             header, body = self._answer(session, envelope.operation, frames, now)
         except ProtocolError as error:
@@ -178,7 +183,7 @@ class Switchboard:
         ended = [other for other in self._sessions.values() if other.public_key == session.public_key]
         return [message for other in ended for message in self.forget(other)]
 
-    def _refuse_credit(self, session: Session, envelope: Envelope, why: str, now: float) -> list[Outgoing]:
+    def _refuse_malformed(self, session: Session, envelope: Envelope, why: str, now: float) -> list[Outgoing]:
         return [refuse(session, envelope, Code.MALFORMED, why), *self._strike(session, why, now)]
 
     def _is_admin(self, session: Session) -> bool:
@@ -297,9 +302,9 @@ class Switchboard:
         if standing is Standing.ADD_ONLY and not only_adds(envelope.operation, frames, session.depositor is not None):
             return [refuse(session, envelope, Code.NOT_ALLOWED, "an add-only client changes nothing that is stored")]
         if len(frames) == 3 and frames[2].nbytes > envelope.credit:
-            return self._refuse_credit(session, envelope, "the payload is larger than its credit", now)
+            return self._refuse_malformed(session, envelope, "the payload is larger than its credit", now)
         if envelope.credit > MAX_PAYLOAD:
-            return self._refuse_credit(session, envelope, f"the credit is over the limit of {MAX_PAYLOAD}", now)
+            return self._refuse_malformed(session, envelope, f"the credit is over the limit of {MAX_PAYLOAD}", now)
         under_way = self._ledger.find(session.session_id, envelope.request_id)
         if under_way is not None and (under_way.device, under_way.credit) != (envelope.peer, envelope.credit):
             # Another request by the same id would pass without credit.
@@ -332,6 +337,26 @@ class Switchboard:
         self.bans.strikes.asked(device.public_key)
         self._trail.passed_on(session, envelope.operation, envelope.peer, frames, now)
         return [Outgoing(device, self._queries.passed_on(envelope, session), bytes(frames[1]), payload)]
+
+    def _code(
+        self, session: Session, standing: Standing, envelope: Envelope, frames: Sequence[memoryview], now: float
+    ) -> list[Outgoing]:
+        """Forward what a client sent once for several devices; each of them answers for itself."""
+        try:
+            asked = self._take_apart(frames)
+        except ProtocolError as error:
+            return self._refuse_malformed(session, envelope, str(error)[:500], now)
+        messages = []
+        for each in asked:
+            views = [frames[0], memoryview(each.header), memoryview(each.payload)]
+            messages += self._forward(session, standing, each.envelope, views, each.payload, now)
+            if session.session_id not in self._sessions:
+                break  # it broke the protocol
+        return messages
+
+    def _take_apart(self, frames: Sequence[memoryview]) -> list[DeviceRequest]:
+        payload = frames[2] if len(frames) == 3 else _EMPTY_PAYLOAD
+        return self._coding.appends(unpack_header(frames[1], APPEND_SEGMENT.header), payload)
 
     def _pass_reply(
         self,

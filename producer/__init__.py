@@ -12,6 +12,7 @@ In the order in which an image passes them:
     stream        read → … → send for longer ones, segment by segment
     segments      the buffers that images are sealed and coded into, and sending them
     distribution  the shares of one streamed image on their devices: opened, appended, moved, committed
+    broker_coding  whether the broker codes what is sent, and what becomes of one that does it wrongly
     target        vault (`owner`), coding and devices of one run; what is stored there already
     events        progress, and the outcome of each source
     journal       the write-ahead journal by which an interrupted put is resumed

@@ -328,7 +328,8 @@ def _outcome(target: Target, encoded: _Encoded, started: float) -> Outcome:
     image, code = encoded.image, target.coding.code
     if not _is_stored(target, encoded):
         needed = target.needed(code.k, code.n)
-        error = too_few(image.source.shown, len(encoded.held), needed, encoded.refused, code.k)
+        address = target.link.address
+        error = too_few(image.source.shown, len(encoded.held), needed, encoded.refused, code.k, address)
         return FailedImage(image.source.shown, error)
     target.owner.remember(image.stamp, image.sha256)
     names = [target.name_of(encoded.held[s]) if s in encoded.held else None for s in range(code.n)]

@@ -21,6 +21,7 @@ from common.process.streams import for_stdout
 from common.text import format_size, printable
 from common.vault.passphrase import read_passphrase
 from common.vault.snapshot import check_label
+from producer.broker_coding import CodeAt
 from producer.events import (
     AGAIN,
     FailedImage,
@@ -108,6 +109,12 @@ def store(
     for_: Optional[str] = typer.Option(
         None, "--for", envvar="TESSERA_FOR", help="Store for a contact, who alone can restore it then."
     ),
+    code: CodeAt = typer.Option(
+        CodeAt.BROKER,
+        "--code",
+        envvar="TESSERA_CODE",
+        help="Where parity is made: at the broker, so that it need not come from this machine, or at the client.",
+    ),
     passphrase_file: Optional[Path] = typer.Option(
         None, envvar="TESSERA_PASSPHRASE_FILE", help="File that holds the vault's passphrase."
     ),
@@ -160,7 +167,7 @@ def store(
 
     if for_ is not None and not no_snapshot:
         warn(_NO_SNAPSHOT)
-    options = StoreOptions(k, n, images_only, reread, allow_empty, accept_degraded, snapshot, label, to or ())
+    options = StoreOptions(k, n, images_only, reread, allow_empty, accept_degraded, snapshot, label, to or (), code)
     with printer:
         run_store(identity, find_owner, paths, chain(first, found), options, printer)
     return printer.conclude()

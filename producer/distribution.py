@@ -2,6 +2,9 @@
 
 A share whose device fails moves to another one. Its blocks that are not in memory any more are rebuilt from those of
 the other shares, which are fetched and checked; the file is not read again and nothing is encrypted twice.
+
+A segment whose blocks most shares need goes to the broker once, as its data blocks, and the broker codes it
+(`broker_coding`); what single shares need goes to their devices alone.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import asyncio
 import enum
 import logging
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Callable, Optional
 
 import numpy as np
@@ -20,9 +23,10 @@ from common.coding.recipe import Recipe
 from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, ProtocolError, TesseraError, UnreachableError
+from common.link.client_protocol import DeviceRequest
 from common.link.link import Link
 from common.link.questions import find_places
-from common.link.replies import DeclinedError
+from common.link.replies import DeclinedError, Reply
 from common.link.stragglers import Stragglers
 from common.process.events import ignore
 from common.protocol.codec import MAX_PAYLOAD, unpack
@@ -34,10 +38,11 @@ from common.protocol.device_messages import (
     SegmentRange,
     ShareName,
 )
-from common.protocol.messages import Acknowledged, Code, Tombstone
-from common.protocol.operations import ABANDON, APPEND, COMMIT, DELETE, OPEN, PROGRESS, H, Spec
+from common.protocol.messages import MAX_CODED_SHARES, Acknowledged, AppendSegment, Code, CodedBlock, Tombstone
+from common.protocol.operations import ABANDON, APPEND, APPEND_SEGMENT, COMMIT, DELETE, OPEN, PROGRESS, H, Spec
 from common.repository.devices import Devices
 from common.repository.hedging import Choice, HedgedRequest, Holder
+from producer.broker_coding import BrokerCoding
 from producer.encoding import EncodedSegment
 from producer.events import ShareStep, Step
 
@@ -99,13 +104,15 @@ class Distribution:
         shown: str = "",
         emit: Callable[[ShareStep], None] = ignore,
         on_late: Callable[[bytes], None] = lambda device: None,
+        broker_coding: Optional[BrokerCoding] = None,
     ) -> None:
         """`places`: a device for each share, in order; a share without one starts as lost, with the reason `lacking`.
 
         `on_move` is called with a lost share and its new device, before anything is sent there. `may_read`: what was
         sent may be read back; otherwise a lost share does not move, and the steward rebuilds it later. `avoid`: devices
         that get no share that moves. `emit` gets each share's steps, of the image as `shown`.
-        `on_late` gets devices that do not answer where the others have.
+        `on_late` gets devices that do not answer where the others have. `broker_coding`: of the whole run; None where
+        this machine codes.
         """
         self._link = link
         self._code = code
@@ -117,6 +124,7 @@ class Distribution:
         self._shown = shown
         self._emit = emit
         self._on_late = on_late
+        self._broker_coding = broker_coding
         self._devices = Devices(link)
         self._stragglers: defaultdict[int, Stragglers] = defaultdict(Stragglers)  # by operation
         self._share_bytes = 0
@@ -170,13 +178,39 @@ class Distribution:
         open_shares = [
             share for share in self.shares if share.state is ShareState.OPEN and encoded.segment not in share.staged
         ]
-        return await self._of_all(
-            APPEND,
-            {
-                share: self._append(share, encoded.segment, encoded.blocks[share.index], encoded.digests[share.index])
-                for share in open_shares
-            },
-        )
+        answers = self._have_coded(encoded, open_shares)
+        asked = {
+            share: self._append_coded(share, encoded, answers[share])
+            if share in answers
+            else self._append(share, encoded.segment, encoded.blocks[share.index], encoded.digests[share.index])
+            for share in open_shares
+        }
+        return await self._of_all(APPEND, asked)
+
+    def _have_coded(
+        self, encoded: EncodedSegment, shares: Sequence[SentShare]
+    ) -> dict[SentShare, Awaitable[Reply[Acknowledged]]]:
+        """Have the broker code a segment for these shares; each device's answer. Empty where blocks are sent alone."""
+        k, n = self._code.k, self._code.n
+        if self._broker_coding is None or not self._broker_coding.in_use:
+            return {}
+        if len(shares) <= k or n > MAX_CODED_SHARES or encoded.data.nbytes > MAX_PAYLOAD:
+            return {}
+
+        def header(request_ids: Mapping[int, bytes]) -> AppendSegment:
+            blocks = []
+            for place, request_id in request_ids.items():
+                share = shares[place]
+                digest = encoded.digests[share.index]
+                blocks.append(CodedBlock(share.index, share.device or b"", request_id, digest))
+            return AppendSegment(self._encoding_id, encoded.segment, k, n, blocks)
+
+        asked = []
+        for share in shares:
+            append = Append(self._encoding_id, share.index, encoded.segment, encoded.digests[share.index])
+            asked.append(DeviceRequest(APPEND, append, encoded.blocks[share.index].data, share.device or b""))
+        answers = self._link.request_combined(APPEND_SEGMENT, header, encoded.data.data, asked)
+        return dict(zip(shares, answers))
 
     async def commit(self, commitment: bytes) -> None:
         """Commit every open share."""
@@ -312,6 +346,25 @@ class Distribution:
             self._tell(share, Step.ACKNOWLEDGED, block.nbytes)
         return granted
 
+    async def _append_coded(
+        self, share: SentShare, encoded: EncodedSegment, answer: Awaitable[Reply[Acknowledged]]
+    ) -> bool:
+        """Wait for the answer to a block that the broker coded; what its device refuses as wrong is sent from here."""
+        block = encoded.blocks[share.index]
+        try:
+            await answer
+        except (DeclinedError, UnreachableError, ProtocolError) as error:
+            if not isinstance(error, DeclinedError) or error.code is not Code.MALFORMED:
+                await self._failed(share, error)
+                return False
+        else:
+            self._tell(share, Step.ACKNOWLEDGED, block.nbytes)
+            return True
+        granted = await self._append(share, encoded.segment, block, encoded.digests[share.index])
+        if granted and self._broker_coding is not None:
+            self._broker_coding.was_wrong(self._link.address, self._name_of(share.device or b""))
+        return granted
+
     async def _commit(self, share: SentShare, commitment: bytes) -> bool:
         header = Commit(self._encoding_id, share.index)
         granted = await self._ask(share, COMMIT, header, memoryview(commitment))
@@ -334,12 +387,15 @@ class Distribution:
         try:
             await self._link.request(operation, header, device=share.device or b"", payload=payload)
         except (DeclinedError, UnreachableError, ProtocolError) as error:
-            if share.state is not ShareState.LOST:
-                self._lose(share, _reason(error), error)
-                if share.reason is not Code.GONE:
-                    await self._abandon(share)  # the device is there: have it free the room
+            await self._failed(share, error)
             return False
         return True
+
+    async def _failed(self, share: SentShare, error: TesseraError) -> None:
+        if share.state is not ShareState.LOST:
+            self._lose(share, _reason(error), error)
+            if share.reason is not Code.GONE:
+                await self._abandon(share)  # the device is there: have it free the room
 
     def _lose(self, share: SentShare, reason: Code, error: TesseraError) -> None:
         log.warning("%s: share %d: %s", self._name_of(share.device or b""), share.index, error)

@@ -61,6 +61,7 @@ class EncodedSegment:
     segment: int
     blocks: list[Bytes]
     digests: list[bytes]
+    data: Bytes  # the k data blocks, one after the other
 
 
 class Encoding:
@@ -104,7 +105,7 @@ class Encoding:
         """
         blocks = self._seal_blocks(segment, plaintext, is_last, buffer)
         self._code.encode(blocks[: self.k], blocks[self.k :])
-        return self._take(segment, blocks)
+        return self._take(segment, blocks, buffer)
 
     def _seal_blocks(
         self, segment: int, plaintext: Union[bytes, memoryview], is_last: bool, buffer: Bytes
@@ -118,15 +119,15 @@ class Encoding:
         buffer[sealed : self.k * length] = 0
         return [buffer[share * length : (share + 1) * length] for share in range(self.n)]
 
-    def _take(self, segment: int, blocks: list[Bytes]) -> EncodedSegment:
-        """Take note of a segment that is coded."""
+    def _take(self, segment: int, blocks: list[Bytes], buffer: Bytes) -> EncodedSegment:
+        """Take note of a segment that is coded, in `buffer`."""
         digests = [digest(block.data) for block in blocks]
         row = b"".join(digests)
         if segment < len(self._before) and row != self._before[segment].digests:
             raise IntegrityError(f"segment {segment} is not coded as it was before")
         self._digests += row
         self._last_block_length = blocks[0].size
-        return EncodedSegment(segment, blocks, digests)
+        return EncodedSegment(segment, blocks, digests, buffer[: self.k * blocks[0].size])
 
     def skip(self, segment: int, plaintext: memoryview, is_last: bool) -> None:
         """Skip the next segment, which was encoded before and whose blocks are on their devices.
@@ -198,12 +199,14 @@ class Encoding:
 
 def encode_all(code: ErasureCode, images: Sequence[tuple[Encoding, memoryview, Bytes]]) -> list[EncodedSegment]:
     """Seal and code the only segment of each encoding into its buffer, which it fills; the small ones together."""
-    sealed = [(encoding, encoding._seal_blocks(0, content, True, buffer)) for encoding, content, buffer in images]
+    sealed = [
+        (encoding, encoding._seal_blocks(0, content, True, buffer), buffer) for encoding, content, buffer in images
+    ]
     code.encode_together([buffer for _, _, buffer in images if buffer.size <= _SMALL])
-    for _, blocks in sealed:
+    for _, blocks, _ in sealed:
         if blocks[0].size * code.n > _SMALL:
             code.encode(blocks[: code.k], blocks[code.k :])
-    return [encoding._take(0, blocks) for encoding, blocks in sealed]
+    return [encoding._take(0, blocks, buffer) for encoding, blocks, buffer in sealed]
 
 
 @dataclass(frozen=True)

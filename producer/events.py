@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional, Union
 
-from common.errors import NoRoomError, NotEnoughError, TesseraError, UnstorableError
+from common.errors import IntegrityError, NoRoomError, NotEnoughError, TesseraError, UnstorableError
 from common.process import events
 from common.protocol.messages import MAX_SHARES, Code
 from common.vault.snapshot import Snapshot
@@ -178,15 +178,23 @@ def shares_needed(k: int, n: int, *, accept_degraded: bool = False) -> int:
     return k if accept_degraded else min(k + 1, n)
 
 
-def too_few(shown: str, had: int, needed: int, reasons: dict[int, Code], k: int = MAX_SHARES) -> TesseraError:
+def too_few(
+    shown: str, had: int, needed: int, reasons: dict[int, Code], k: int = MAX_SHARES, broker: str = "the broker"
+) -> TesseraError:
     """The error of an image that could not be stored; `reasons`: of the shares that found no device.
 
-    `k`: how many would do with --accept-degraded.
+    `k`: how many would do with --accept-degraded. `broker`: the address of the one that it went through.
     """
     text = f"{shown}: only {had} of the at least {needed} shares needed could be stored; it was not stored"
     full = sum(code in (Code.NO_ROOM, Code.READ_ONLY) for code in reasons.values())
     if full and (full == len(reasons) or had + full >= needed):
         return NoRoomError(f"{text}: the devices have no room")
+    altered = sum(code is Code.MALFORMED for code in reasons.values())
+    if altered and had + altered >= needed:
+        return IntegrityError(
+            f"{text}: {altered} devices got other blocks than were sent by way of the broker at {broker}",
+            advice="that broker, or as many devices, are faulty or lie; store it by way of another broker",
+        )
     return NotEnoughError(text, advice=f"to store it all the same: {ACCEPT}" if k <= had else None)
 
 

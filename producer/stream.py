@@ -187,6 +187,7 @@ class _StreamedPut:
             shown=self._source.shown,
             emit=target.emit,
             on_late=target.note_late,
+            broker_coding=target.broker_coding,
         )
 
     async def _open(self, distribution: Distribution, reader: Reader, share_bytes: int) -> None:
@@ -307,7 +308,8 @@ class _StreamedPut:
             raise self._too_few(distribution, had)
 
     def _too_few(self, distribution: Distribution, had: int) -> TesseraError:
-        return too_few(self._source.shown, had, self._needed, distribution.lost_reasons(), self._coding.code.k)
+        target, reasons = self._target, distribution.lost_reasons()
+        return too_few(self._source.shown, had, self._needed, reasons, self._coding.code.k, target.link.address)
 
     # --- commit
 

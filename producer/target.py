@@ -13,6 +13,7 @@ from common.link.questions import FoundPlaces, find_places, locate
 from common.process.events import BytesDone, ignore
 from common.protocol.messages import Device, EncodingAt, shares_at_hand
 from common.vault.stamp import Stamp
+from producer.broker_coding import BrokerCoding, CodeAt
 from producer.events import Emit, StoredImage, shares_needed
 from producer.owner import Owner
 from producer.segments import Coding, coding_of
@@ -34,6 +35,7 @@ class StoreOptions:
     snapshot: bool = True  # record one, of the vault's own
     label: Optional[str] = None  # of the snapshot
     to: Sequence[str] = ()  # the names of the devices that may get shares; all where there are none
+    code_at: CodeAt = CodeAt.BROKER
 
 
 class FoundImage(NamedTuple):
@@ -69,6 +71,7 @@ class Target:
         self.emit = emit
         self._codings = {(k, n): self.coding}
         self.options = options
+        self.broker_coding = BrokerCoding(emit, options.code_at)
         self._count = count_devices(devices)
         self._away = {d.device_id for d in devices if not d.alive and not d.retiring} - set(avoid)
         self._names: dict[bytes, str] = {device.device_id: device.name for device in devices}

@@ -37,10 +37,11 @@ class ErasureCode:
     and all instances of the same k and n produce the same parity.
 
     k, n: how many blocks hold data, and how many there are in all.
+    keeps_scratch: up to 3 MiB, from one call to the next; without, each call has its own.
     block_unit: every block's size in bytes is a positive multiple of this.
     """
 
-    def __init__(self, k: int, n: int) -> None:
+    def __init__(self, k: int, n: int, *, keeps_scratch: bool = True) -> None:
         """UsageError unless 1 <= k <= n <= 64."""
         if not 1 <= k <= n <= MAX_BLOCKS:
             raise UsageError(f"{k} of {n} blocks is not offered: 1 <= k <= n <= {MAX_BLOCKS} must hold")
@@ -52,6 +53,7 @@ class ErasureCode:
         self._parity_bits = expand(field, parity_elements(field, k, n - k))
         self._generator = np.concatenate([np.eye(k * self._w, dtype=np.uint8), self._parity_bits])
         self._rebuilding: OrderedDict[tuple[tuple[int, ...], tuple[int, ...]], Schedule] = OrderedDict()
+        self._keeps_scratch = keeps_scratch
         self._scratch = np.empty(0, np.uint8)
 
     @cached_property
@@ -118,9 +120,10 @@ class ErasureCode:
 
     def _run(self, schedule: Schedule, inputs: Sequence[Block], outputs: Sequence[Block]) -> None:
         needed = schedule.scratch_size(inputs[0].size)
-        if self._scratch.size < needed:
-            self._scratch = np.empty(needed, np.uint8)
-        schedule.run(inputs, outputs, self._scratch)
+        scratch = self._scratch if self._scratch.size >= needed else np.empty(needed, np.uint8)
+        if self._keeps_scratch:
+            self._scratch = scratch
+        schedule.run(inputs, outputs, scratch)
 
     def _check_indices(self, present: Mapping[int, Block], missing: Mapping[int, Block]) -> None:
         for index in (*present, *missing):

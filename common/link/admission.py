@@ -21,12 +21,22 @@ class Admission(Generic[T]):
         self._admitted = admitted
         self._under_way = 0
         self._bytes = 0
-        self._waiting: deque[tuple[T, int]] = deque()
+        self._waiting: deque[tuple[T, int, int]] = deque()
 
-    def enter(self, request: T, size: int) -> None:
-        """A request with `size` bytes of payload (both ways together) wants to begin."""
-        self._waiting.append((request, size))
+    def enter(self, request: T, size: int, count: int = 1) -> None:
+        """A request with `size` bytes of payload (both ways together) wants to begin.
+
+        `count`: as how many it counts, which begin together and `leave` one by one.
+        """
+        self._waiting.append((request, size, count))
         self._admit()
+
+    def enter_now(self, size: int) -> bool:
+        """Admit a request if that can be at once; it waits for nothing otherwise."""
+        if self._waiting or not self._fits(size, 1):
+            return False
+        self._take(size, 1)
+        return True
 
     def leave(self, size: int) -> None:
         """One that was admitted is answered or given up."""
@@ -36,20 +46,23 @@ class Admission(Generic[T]):
 
     def give_up(self, request: T, size: int) -> None:
         """A request leaves, whether it was admitted or still waits."""
-        if (request, size) in self._waiting:
-            self._waiting.remove((request, size))
+        if (request, size, 1) in self._waiting:
+            self._waiting.remove((request, size, 1))
             self._admit()
         else:
             self.leave(size)
 
     def _admit(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][1]):
-            request, size = self._waiting.popleft()
-            self._under_way += 1
-            self._bytes += size
+        while self._waiting and self._fits(*self._waiting[0][1:]):
+            request, size, count = self._waiting.popleft()
+            self._take(size, count)
             self._admitted(request)
 
-    def _fits(self, size: int) -> bool:
+    def _take(self, size: int, count: int) -> None:
+        self._under_way += count
+        self._bytes += size
+
+    def _fits(self, size: int, count: int) -> bool:
         if self._under_way == 0:
             return True
-        return self._under_way < self._requests and self._bytes + size <= self._credit
+        return self._under_way + count <= self._requests and self._bytes + size <= self._credit

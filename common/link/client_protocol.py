@@ -24,7 +24,7 @@ import enum
 import itertools
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, Union
 
@@ -103,7 +103,7 @@ class Request:
     first_sent: float = 0.0
     next_at: Optional[float] = None  # when it is sent again
     pause: float = _BUSY_PAUSE
-    admissions: tuple[Admission[Request], ...] = ()  # where it waits or was admitted
+    admissions: tuple[Admission[Any], ...] = ()  # where it waits or was admitted
     outcome: Union[Reply[Any], TesseraError, None] = None
 
     def begin(self, request_id: bytes) -> None:
@@ -113,6 +113,42 @@ class Request:
         if self.payload is not None:
             self.frames.append(self.payload)
         self.times_sent, self.next_at = 0, None
+
+
+@dataclass(frozen=True)
+class DeviceRequest:
+    """What one device is asked, among several that are asked by one message."""
+
+    spec: Spec[Any, Any]
+    header: Message
+    payload: Payload
+    device: bytes
+
+
+@dataclass(eq=False)
+class Combined:
+    """Requests to several devices that one message to the broker stands for.
+
+    They begin together, and go alone where they have to be sent again. A device that has enough under way gets its
+    request alone, later: the others do not wait for it.
+    """
+
+    spec: Spec[Any, Any]
+    payload: Payload
+    header: Callable[[Mapping[int, bytes]], Message]  # of the request ids, by place, of those that it stands for
+    requests: list[Request]
+    begun: list[Request] = field(default_factory=list)  # those in its message
+    frames: list[Payload] = field(default_factory=list)
+
+    def begin(self, request_id: bytes, requests: Mapping[int, Request]) -> bool:
+        """Make the message of these, by place; False where it is no shorter than they are."""
+        size = memoryview(self.payload).nbytes
+        if sum(request.credit for request in requests.values()) <= size:
+            return False
+        header = pack_header(self.header({place: request.id for place, request in requests.items()}))
+        envelope = Envelope(Kind.REQUEST, self.spec.number, request_id, BROKER, size)
+        self.begun, self.frames = list(requests.values()), [envelope.encode(), header, self.payload]
+        return True
 
 
 class Resending:
@@ -173,11 +209,11 @@ class ClientProtocol:
         self._resending = Resending()
         self._requests: dict[Request, None] = {}  # all without an outcome, in the order in which they were asked
         self._under_way: dict[bytes, Request] = {}  # those that were or are to be sent, by id
-        self._unsent: deque[Request] = deque()
+        self._unsent: deque[Union[Request, Combined]] = deque()
         self._finished: list[Request] = []
         self._greeting: Optional[Request] = None
         self._asking: Optional[Request] = None
-        self._window = Admission(1, 0, self._begin)  # until a broker grants more
+        self._window: Admission[Union[Request, Combined]] = Admission(1, 0, self._admitted)  # until more is granted
         self._device_limits = (1, 0)
         self._device_windows: dict[bytes, Admission[Request]] = {}
         self._away_since: Optional[float] = 0.0  # None while there is a session
@@ -219,7 +255,12 @@ class ClientProtocol:
 
     def to_send(self) -> Optional[list[Payload]]:
         """The message to send to the broker in use now; the same again until it is `sent`."""
-        return self._unsent[0].frames if self._unsent else None
+        while self._unsent:
+            first = self._unsent[0]
+            if isinstance(first, Request) or any(request in self._requests for request in first.begun):
+                return first.frames
+            self._unsent.popleft()  # nobody waits for any of its answers any more
+        return None
 
     def sent(self) -> None:
         self._unsent.popleft()
@@ -253,18 +294,50 @@ class ClientProtocol:
     ) -> Request:
         """Ask; once there has been a session. `timeout`: seconds, those without a broker left out, unless `hurried`."""
         self._now = now
+        request = self._new_request(spec, header, payload, device, credit, timeout, hurried)
+        if request in self._requests:
+            self._enter(request)
+        return request
+
+    def request_combined(
+        self,
+        spec: Spec[Any, Any],
+        header: Callable[[Mapping[int, bytes]], Message],
+        payload: Payload,
+        asked: Sequence[DeviceRequest],
+        now: float,
+    ) -> list[Request]:
+        """Ask several devices by one message, of the operation `spec`; the requests as if each were asked alone.
+
+        `header` makes the message's of the request ids, by place in `asked`. Their replies have no payload.
+        """
+        self._now = now
+        requests = []
+        for each in asked:
+            credit = memoryview(each.payload).nbytes
+            timeout = each.spec.timeout
+            requests.append(self._new_request(each.spec, each.header, each.payload, each.device, credit, timeout))
+        if self.over is None:
+            combined = Combined(spec, payload, header, requests)
+            self._window.enter(combined, sum(request.credit for request in requests), len(requests))
+        return requests
+
+    def _new_request(
+        self,
+        spec: Spec[Any, Any],
+        header: Message,
+        payload: Optional[Payload],
+        device: bytes,
+        credit: int,
+        timeout: float,
+        hurried: bool = False,
+    ) -> Request:
+        """A request that is still to enter the windows; one that is finished where all is over."""
         request = Request(spec, pack_header(header), payload, device, credit, timeout, hurried)
-        request.ends = timeout + (now if hurried else self.time(now))
+        request.ends = timeout + (self._now if hurried else self.time(self._now))
         self._requests[request] = None
         if self.over is not None:
             self._finish(request, self.over)
-            return request
-        window = self._device_windows.get(device)
-        if window is None:
-            window = Admission(*self._device_limits, self._enter_window)
-            self._device_windows[device] = window
-        request.admissions = (window,)
-        window.enter(request, credit)
         return request
 
     def cancel(self, request: Request, now: float) -> None:
@@ -273,9 +346,50 @@ class ClientProtocol:
         if request in self._requests:
             self._drop(request)
 
+    def _enter(self, request: Request) -> None:
+        window = self._device_window(request.device)
+        request.admissions = (window,)
+        window.enter(request, request.credit)
+
+    def _device_window(self, device: bytes) -> Admission[Request]:
+        window = self._device_windows.get(device)
+        if window is None:
+            window = self._device_windows[device] = Admission(*self._device_limits, self._enter_window)
+        return window
+
     def _enter_window(self, request: Request) -> None:
         request.admissions = (self._window, *request.admissions)
         self._window.enter(request, request.credit)
+
+    def _admitted(self, entered: Union[Request, Combined]) -> None:
+        if isinstance(entered, Combined):
+            self._begin_combined(entered)
+        else:
+            self._begin(entered)
+
+    def _begin_combined(self, combined: Combined) -> None:
+        """Begin those whose devices may have more under way now; the others wait for that, each alone."""
+        begun: dict[int, Request] = {}
+        left = []
+        for place, request in enumerate(combined.requests):
+            window = self._device_window(request.device)
+            if request in self._requests and window.enter_now(request.credit):
+                request.admissions = (self._window, window)
+                request.begin(next(self._ids))
+                self._under_way[request.id] = begun[place] = request
+            else:
+                left.append(request)
+        if self.state is State.UP and combined.begin(next(self._ids), begun):
+            self._unsent.append(combined)
+            for request in begun.values():
+                self._note_sent(request)
+        else:
+            for request in begun.values():
+                self._send(request)
+        for request in left:
+            if request in self._requests:
+                self._enter(request)
+            self._window.leave(request.credit)
 
     def _begin(self, request: Request) -> None:
         request.begin(next(self._ids))
@@ -286,12 +400,15 @@ class ClientProtocol:
         """Send a request, or once more; without a session it is sent when there is one."""
         if self.state is not State.UP and request is not self._greeting:
             return
+        self._note_sent(request)
+        if request not in self._unsent:
+            self._unsent.append(request)
+
+    def _note_sent(self, request: Request) -> None:
         request.times_sent += 1
         if request.times_sent == 1:
             request.first_sent = self._now
         request.next_at = self._now + self._resending.due_after(request.times_sent)
-        if request not in self._unsent:
-            self._unsent.append(request)
 
     def _finish(self, request: Request, outcome: Union[Reply[Any], TesseraError]) -> None:
         self._drop(request)
@@ -535,7 +652,7 @@ class ClientProtocol:
         self._move(Event.WELCOMED)
         granted: Welcome = outcome.header
         if not self.was_up:
-            self._window = Admission(min(granted.requests, HIGH_WATER_MARK), granted.credit, self._begin)
+            self._window = Admission(min(granted.requests, HIGH_WATER_MARK), granted.credit, self._admitted)
         self._device_limits = granted.requests_per_device, granted.credit
         self.adds_only = granted.adds_only
         self.was_up = True

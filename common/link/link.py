@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Callable, Optional, TypeVar
 
@@ -22,7 +22,7 @@ from common.discovery.addresses import BrokerAddress
 from common.discovery.search import browse
 from common.errors import RefusedError, TesseraError, UnreachableError
 from common.link.broker_list import SEARCH_TIME
-from common.link.client_protocol import ClientProtocol, Payload, Request
+from common.link.client_protocol import ClientProtocol, DeviceRequest, Payload, Request
 from common.link.diagnosis import diagnose
 from common.link.replies import Reply
 from common.link.sockets import ConnectionMonitor, make_dealer
@@ -32,7 +32,7 @@ from common.process.interruption import run_until_interrupted
 from common.process.running_time import RunningTime
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.identifiers import BROKER
-from common.protocol.messages import PROTOCOL_VERSION, Hello, OwnerProof
+from common.protocol.messages import PROTOCOL_VERSION, Hello, Message, OwnerProof
 from common.protocol.operations import H, R, Role, Spec
 
 _BEAT = 0.5  # seconds, at most, between two looks at the clock
@@ -235,6 +235,39 @@ class Link:
             raise
         finally:
             self._answers.pop(request, None)
+
+    def request_combined(
+        self,
+        operation: Spec[Any, Any],
+        header: Callable[[Mapping[int, bytes]], Message],
+        payload: Payload,
+        asked: Sequence[DeviceRequest],
+    ) -> list[asyncio.Future[Reply[Any]]]:
+        """Ask several devices by one message, of which the broker makes a request to each; an answer for each.
+
+        `header` makes the message's of the request ids that it is to name, by place in `asked`. Answers and errors are
+        as of `request`; who cancels one waits for that device no more.
+        """
+        if self._protocol.over is not None:
+            raise self._protocol.over
+        requests = self._protocol.request_combined(operation, header, payload, asked, self._time())
+        self._act_soon()
+        return [self._answer_of(request) for request in requests]
+
+    def _answer_of(self, request: Request) -> asyncio.Future[Reply[Any]]:
+        answer: asyncio.Future[Reply[Any]] = asyncio.get_running_loop().create_future()
+        self._answers[request] = answer
+
+        def is_done(_: object) -> None:
+            del self._answers[request]
+            if answer.cancelled():
+                self._protocol.cancel(request, self._time())
+                self._act_soon()
+            else:
+                answer.exception()  # seen, though whoever asked may be gone
+
+        answer.add_done_callback(is_done)
+        return answer
 
     def require_changes_allowed(self) -> None:
         """RefusedError where the broker said, when the link came up, that this machine may add, and change nothing."""

@@ -16,6 +16,7 @@ from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, LIST_MARK_
 PROTOCOL_VERSION = 6
 HIGH_WATER_MARK = 16  # messages that a connection holds for its peer, so requests that one client has under way
 MAX_SHARES = 64  # the largest n; a share's index is below it
+MAX_CODED_SHARES = 16  # the largest n that a broker codes: beyond it a code takes seconds to make
 MAX_BATCH = 64  # shares, blocks or descriptions in one message, so that its header stays under 4 KiB
 MAX_OBJECTS = 1000  # objects in one LOCATE or LIST
 MAX_ANNOUNCED = 2000  # shares in one ANNOUNCE
@@ -180,6 +181,28 @@ class Placed(ReplyHeader):
     """Payload: for each encoding a list of at most n device ids, in the order of shares."""
 
     full: int = 0  # connected devices that were passed over since they have no room
+
+
+class CodedBlock(Message):
+    """One block of a segment, and the APPEND that takes it to its device."""
+
+    share: ShareIndex
+    device_id: Identifier
+    request_id: Identifier  # of the APPEND
+    digest: Digest
+
+
+class AppendSegment(Message):
+    """Asks the broker to code a segment, and to append some of its n blocks to their shares.
+
+    Payload: its k data blocks, one after the other. The devices' answers come as those to APPENDs of the client's own.
+    """
+
+    encoding_id: Identifier
+    segment: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+    k: Redundancy
+    n: Annotated[int, msgspec.Meta(ge=2, le=MAX_CODED_SHARES)]
+    blocks: Annotated[list[CodedBlock], msgspec.Meta(max_length=MAX_CODED_SHARES)]
 
 
 class Locate(Message):

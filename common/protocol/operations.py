@@ -108,6 +108,8 @@ STATUS         = Spec(Operation.STATUS, Empty, m.Status, _CLIENT, deposit=True, 
 HEALTH         = Spec(Operation.HEALTH, Empty, m.Health, _CLIENT, reply_payload=_MAX, replaced=True)
 PLACES         = Spec(Operation.PLACES, m.Places, m.Placed, _CLIENT, vault=True, deposit=True,
                       payload=_MAX, reply_payload=_MAX)
+APPEND_SEGMENT = Spec(Operation.APPEND_SEGMENT, m.AppendSegment, Acknowledged, _CLIENT, vault=True, deposit=True,
+                      payload=_MAX)
 LOCATE         = Spec(Operation.LOCATE, m.Locate, m.Holdings, _CLIENT, vault=True, payload=_MAX, reply_payload=_MAX,
                       replaced=True)
 LIST           = Spec(Operation.LIST, m.ListObjects, m.Holdings, _CLIENT, vault=True, reply_payload=_MAX, replaced=True)

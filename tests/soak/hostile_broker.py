@@ -21,12 +21,23 @@ from typing import Any, Optional, TypeVar
 sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)  # the checkout's root, in place of this folder
 
 import broker.command
+from broker.coding import Coding, DeviceRequest
 from broker.server import Server
 from broker.sessions import Outgoing, Side
 from common.errors import ProtocolError
 from common.protocol.codec import pack, pack_header, unpack
 from common.protocol.envelope import Kind, Operation
-from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Device, Holdings, Placed, Status
+from common.protocol.messages import (
+    GRANTED,
+    Acknowledged,
+    Answer,
+    AppendSegment,
+    Code,
+    Device,
+    Holdings,
+    Placed,
+    Status,
+)
 
 T = TypeVar("T")
 _PART = 1 / 3  # of the messages that a lie is about
@@ -46,6 +57,8 @@ class Lie(enum.Enum):
     CROSSES = "gives the answer to one request to another"
     DEVICES = "names devices that there are not, and places shares there"
     NONSENSE = "answers by what is no header of that reply"
+    MISCODES = "makes other parity than there is, always"
+    ALTERS = "flips a byte of every block of a large image that it passes on to be stored"
 
 
 class Orders:
@@ -64,6 +77,26 @@ class Orders:
             self.random, self.lies = random.Random(orders["seed"]), [Lie[name] for name in orders["lies"]]
 
 
+class LyingCoding(Coding):
+    """Codes, and not always right."""
+
+    def __init__(self, orders: Orders) -> None:
+        super().__init__()
+        self._orders = orders
+
+    def appends(self, asked: AppendSegment, payload: memoryview) -> list[DeviceRequest]:
+        self._orders.look()
+        parts = super().appends(asked, payload)
+        if Lie.MISCODES not in self._orders.lies:
+            return parts
+        return [
+            part._replace(payload=_flipped(bytes(part.payload), self._orders.random))
+            if block.share >= asked.k
+            else part
+            for part, block in zip(parts, asked.blocks)
+        ]
+
+
 class LyingServer(Server):
     """The broker's loop, with other messages going out."""
 
@@ -72,6 +105,7 @@ class LyingServer(Server):
         self._answers: dict[Operation, list[Outgoing]] = {}  # what was told to clients
         self._held: list[Outgoing] = []
         super().__init__(*arguments, **options)
+        self._switchboard._coding = LyingCoding(self._orders)
 
     def _send(self, message: Outgoing) -> list[Outgoing]:
         self._orders.look()
@@ -87,6 +121,8 @@ class LyingServer(Server):
     def _lied(self, message: Outgoing, lies: Collection[Lie], drawn: random.Random) -> list[Outgoing]:
         """What goes out in place of a message."""
         told = message.session.side is Side.CLIENTS and message.envelope.kind is Kind.REPLY
+        if Lie.ALTERS in lies and message.payload and message.envelope.operation is Operation.APPEND:
+            message = replace(message, payload=_flipped(message.payload, drawn))
         for lie in (lie for lie in lies if drawn.random() < _PART):
             if lie is Lie.DROPS:
                 return []

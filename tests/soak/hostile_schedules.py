@@ -68,7 +68,7 @@ class Stage:
         self._broker = cluster.broker_pid()
         self._clients = HostileClients(cluster, cluster.directory / cluster.devices[-1])
         for index, path in enumerate(self._orders, HONEST + 1):
-            _give_orders(path, 0, [])
+            give_orders(path, 0, [])
             cluster.stop_device(index)
             cluster.start_lying(index, path)
         cluster.wait_alive()
@@ -82,7 +82,7 @@ class Stage:
         drawn, self._seed = random.Random(seed), seed
         lies = [_draw_lies(drawn) for _ in self._orders]
         for path, each in zip(self._orders, lies):
-            _give_orders(path, drawn.getrandbits(32), each)
+            give_orders(path, drawn.getrandbits(32), each)
         attacks = drawn.sample(list(Attack), drawn.randint(1, 3))
         try:
             with self._clients.attacking(attacks, random.Random(seed)):
@@ -158,7 +158,7 @@ class BrokerStage:
         self.ended: Counter[int] = Counter()  # exit codes while it lied; STOPPED for what had to be ended
         self._keeper = Keeper(new_user(cluster, "keeper"), terms.random)
         self._orders = cluster.directory / "orders.json"
-        _give_orders(self._orders, 0, [])
+        give_orders(self._orders, 0, [])
         cluster.kill_broker()
         cluster.start_lying_broker(self._orders)
         cluster.wait_alive()
@@ -171,13 +171,13 @@ class BrokerStage:
         drawn = random.Random(seed)
         lies = drawn.sample(list(hostile_broker.Lie), drawn.randint(1, 3))
         try:
-            _give_orders(self._orders, drawn.getrandbits(32), lies)
+            give_orders(self._orders, drawn.getrandbits(32), lies)
             self._restore_while_it_lies(drawn)
             user = self._keeper.user
             folder = self._keeper.make_folder(small=1, large=0)
             for program in drawn.sample([("consumer", "--list"), ("producer", str(folder)), ("admin", "status")], 1):
                 self._end_soon(user, *program)
-            _give_orders(self._orders, 0, [])
+            give_orders(self._orders, 0, [])
             self._keeper.check_restored()
         except Exception as error:
             raise AssertionError(f"schedule {seed} ({' + '.join(lie.name for lie in lies)}): {error}") from error
@@ -228,7 +228,7 @@ def _draw_lies(drawn: random.Random) -> list[Lie]:
     return drawn.sample(usual, drawn.randint(1, 3))
 
 
-def _give_orders(path: Path, seed: int, lies: Collection[enum.Enum]) -> None:
+def give_orders(path: Path, seed: int, lies: Collection[enum.Enum]) -> None:
     new = path.with_suffix(".new")
     new.write_text(json.dumps({"seed": seed, "lies": [lie.name for lie in lies]}))
     new.replace(path)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Optional, TypeVar, cast
 
+from broker.coding import Coding
 from common.errors import TesseraError, UnreachableError
+from common.link.client_protocol import DeviceRequest
 from common.link.link import Link
 from common.link.replies import DeclinedError, Reply
 from common.process.events import ignore
@@ -111,13 +113,14 @@ class MemoryCluster:
 
     def __init__(self, count: int) -> None:
         self.devices = [ClusterDevice(f"device-{number}") for number in range(1, count + 1)]
-        self.messages: list[tuple[bytes, Operation]] = []  # each that was sent: to whom, and what
+        self.messages: list[tuple[bytes, Operation]] = []  # each that was sent, by the broker too: to whom, and what
         self.owner = KEY.owner_id()  # for whom the link's session speaks
         self.cut = False  # whether nothing arrives any more
         self.bad_shares: list[BadShare] = []
         self._asked: list[tuple[bytes, dict[bytes, list[EncodingAt]]]] = []  # whose, and what there was
         self._epoch = secrets.token_bytes(16)
         self.takes_reports = True  # as an older broker does not
+        self.coding = Coding()
 
     @property
     def link(self) -> Link:
@@ -153,6 +156,7 @@ class MemoryCluster:
 
     # --- the production interface
 
+    address = "broker.lan:5570"
     emit = staticmethod(ignore)
 
     def time(self) -> float:
@@ -199,6 +203,27 @@ class MemoryCluster:
         if not replied.answer.granted:
             raise DeclinedError(replied.answer, device)
         return Reply(replied, memoryview(blocks))
+
+    def request_combined(
+        self,
+        operation: Spec[Any, Any],
+        header: Callable[[Mapping[int, bytes]], Message],
+        payload: Any,
+        asked: Sequence[DeviceRequest],
+    ) -> list[asyncio.Future[Reply[Any]]]:
+        """As `Link.request_combined`, where every device may have one more under way; each is asked by `request`."""
+        made = header({place: place.to_bytes(16, "big") for place in range(len(asked))})
+        self.messages.append((BROKER, operation.number))
+        content = bytes(memoryview(payload))
+        if len(content) > MAX_PAYLOAD:
+            raise AssertionError(f"a payload of {len(content)} bytes")
+        parts = self.coding.appends(unpack_header(pack_header(made), operation.header), memoryview(content))
+        answers: list[asyncio.Future[Reply[Any]]] = []
+        for each, part in zip(asked, parts):
+            asking = unpack_header(part.header, each.spec.header)
+            sent = self.request(each.spec, asking, payload=part.payload, device=part.envelope.peer)
+            answers.append(asyncio.ensure_future(sent))
+        return answers
 
     def _broker(self, operation: Operation, header: bytes, payload: bytes) -> Answered:
         replied, items = self._answer(operation, header, payload)

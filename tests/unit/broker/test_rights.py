@@ -17,6 +17,7 @@ TABLE = {
     Operation.HELLO:           (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.STATUS:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.PLACES:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.APPEND_SEGMENT:  (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.LOCATE:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.LIST:            (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.CHANGES:         (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),

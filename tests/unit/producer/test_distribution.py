@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Iterator
 from typing import Any, Callable
 
 import numpy as np
@@ -18,6 +19,7 @@ from common.protocol.codec import pack
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
 from common.protocol.operations import COMMIT
+from producer.broker_coding import BrokerCoding, CodeAt
 from producer.distribution import MOVES, Distribution, SentShare, ShareState
 from producer.encoding import EncodedSegment
 from tests import ROOT
@@ -33,9 +35,12 @@ Fault = Callable[[ClusterDevice], None]
 class Put:
     """One image on its way to the devices of a cluster in memory, in the steps of `producer.stream`."""
 
+    code_at = CodeAt.BROKER
+
     def __init__(self, devices: int, image: EncodedImage = IMAGE) -> None:
         self.cluster = MemoryCluster(devices)
         self.image = image
+        self.told: list[object] = []
         self.distribution = Distribution(
             self.cluster.link,
             image.code,
@@ -44,6 +49,7 @@ class Put:
             [*self.cluster.ids, *[None] * image.code.n][: image.code.n],
             Code.NO_ROOM,
             self.cluster.name_of,
+            broker_coding=BrokerCoding(self.told.append, self.code_at),
         )
 
     async def store(self) -> None:
@@ -59,7 +65,8 @@ class Put:
 
     def encoded(self, segment: int) -> EncodedSegment:
         blocks = [np.frombuffer(block, np.uint8) for block in self.image.blocks[segment]]
-        return EncodedSegment(segment, blocks, [self.image.recipe.digest_of(segment, i) for i in range(len(blocks))])
+        digests = [self.image.recipe.digest_of(segment, i) for i in range(len(blocks))]
+        return EncodedSegment(segment, blocks, digests, np.concatenate(blocks[: self.image.code.k]))
 
     def assert_all_stored(self) -> None:
         """Every share is committed on one device, the one that it says, with exactly its blocks."""
@@ -81,6 +88,14 @@ class Put:
         assert {index for index, state in states.items() if state is ShareState.COMMITTED} == {
             index for index in states if index not in shares
         }
+
+
+@pytest.fixture(autouse=True, scope="module", params=CodeAt, ids=lambda code_at: code_at.value)
+def code_at(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All of this holds wherever parity is made."""
+    Put.code_at = request.param
+    yield
+    Put.code_at = CodeAt.BROKER
 
 
 def test_each_share_goes_to_its_device() -> None:

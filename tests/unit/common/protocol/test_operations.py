@@ -81,7 +81,7 @@ def test_the_page_says_what_the_steward_asks_and_what_a_deposit_may() -> None:
     assert also is not None
     named = set(re.findall(r"[A-Z]{3,}", also[1]))
     assert named == {n.name for n, spec in OPERATIONS.items() if spec.by_steward and spec.roles}
-    deposits = re.search(r"stores for that vault, and may ask ([A-Z, and]+?) only", flat)
+    deposits = re.search(r"stores for that vault, and may ask ([A-Z_, and]+?) only", flat)
     assert deposits is not None
     may = {n.name for n, spec in OPERATIONS.items() if spec.deposit} - {"HELLO"}  # with which it said so
-    assert set(re.findall(r"[A-Z]{3,}", deposits[1])) == may
+    assert set(re.findall(r"[A-Z_]{3,}", deposits[1])) == may

@@ -1,0 +1,72 @@
+"""Codes what a client sends once for all shares, and makes of it what each device is asked.
+
+Of a segment only the k data blocks come over the client's link; the parity is made here. What comes out are the
+requests that the client would have sent one by one, under the ids that it chose for them: they are passed on as those
+are, each with its own credit and its own answer. Nothing is believed of this broker: every device compares its block
+with the digest that the client made.
+
+Each block is a buffer of its own. A view of the whole payload would keep all of that in memory until the slowest
+device has read its part, and the credit counts the part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from common.erasure import ErasureCode
+from common.errors import ProtocolError
+from common.protocol.codec import pack_header
+from common.protocol.device_messages import Append
+from common.protocol.envelope import Envelope, Kind, Operation
+from common.protocol.messages import AppendSegment
+
+
+class DeviceRequest(NamedTuple):
+    """What one device is asked, as its client would have asked it."""
+
+    envelope: Envelope
+    header: bytes
+    payload: Any  # a buffer
+
+
+class Coding:
+    """Keeps the codes that it made: there are 120 of at most MAX_CODED_SHARES shares, and each may take 20 ms."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[int, int], ErasureCode] = {}
+
+    def appends(self, asked: AppendSegment, payload: memoryview) -> list[DeviceRequest]:
+        """An APPEND of each block that is asked for; ProtocolError where payload or shares do not fit the code."""
+        shares = [block.share for block in asked.blocks]
+        if not shares or len(set(shares)) < len(shares) or max(shares) >= asked.n:
+            raise ProtocolError("a segment has each of its n blocks once")
+        blocks = self._blocks(asked.k, asked.n, payload, shares)
+        requests = []
+        for block, content in zip(asked.blocks, blocks):
+            credit = memoryview(content).nbytes
+            envelope = Envelope(Kind.REQUEST, Operation.APPEND, block.request_id, block.device_id, credit)
+            header = pack_header(Append(asked.encoding_id, block.share, asked.segment, block.digest))
+            requests.append(DeviceRequest(envelope, header, content))
+        return requests
+
+    def _blocks(self, k: int, n: int, payload: memoryview, shares: Sequence[int]) -> list[Any]:
+        """The blocks of these shares, of a segment whose data blocks are the payload."""
+        code = self._code(k, n)
+        length, rest = divmod(payload.nbytes, k)
+        if rest or not length or length % code.block_unit:
+            raise ProtocolError(f"{payload.nbytes} bytes are not {k} blocks of whole units")
+        data = [payload[share * length : (share + 1) * length] for share in range(k)]
+        parity = [np.empty(length, np.uint8) for _ in range(n - k)]
+        if max(shares) >= k:
+            code.encode([np.frombuffer(block, np.uint8) for block in data], parity)
+        return [bytes(data[share]) if share < k else parity[share - k].data for share in shares]
+
+    def _code(self, k: int, n: int) -> ErasureCode:
+        if k > n:
+            raise ProtocolError(f"{k} of {n} blocks is no code")
+        if (k, n) not in self._codes:
+            self._codes[k, n] = ErasureCode(k, n, keeps_scratch=False)
+        return self._codes[k, n]
