@@ -4,8 +4,10 @@ In the order of a message's way:
 
     command          the command line; `supervisor`: the broker as a child that is started anew when it ends
     folder           where a broker keeps what it knows, and whose it must be
-    authentication   admits or refuses every CURVE key before its first message (ZAP), by the list of members
-    server           the two ROUTER sockets and the loop: frames in, frames out
+    authentication   admits or refuses every CURVE key before its first message (ZAP), by the list of members, and
+                     every token at the port for lanes
+    lanes            who was granted a lane, and what came on it
+    server           the ROUTER sockets and the loop: frames in, frames out
     sessions         one connection of one key, and the messages to it
     switchboard      who a message is from, whether it may be, and where it goes; knows sessions, no sockets
     coding           codes what a client sends once for all shares, and makes of it what each device is asked

@@ -1,4 +1,6 @@
-"""Admits or refuses every CURVE key before its peer's first message: the ZeroMQ Authentication Protocol (RFC 27, ZAP).
+"""Admits or refuses every peer before its first message: the ZeroMQ Authentication Protocol (RFC 27, ZAP).
+
+By its CURVE key, or at the port for lanes by a token that it was given over CURVE.
 
 libzmq asks a REP socket inside this process, and lets everybody in when nobody listens there. So the handler is bound
 before the ROUTERs are, and served by the very loop that serves them: there is no thread of its own that could die
@@ -14,15 +16,21 @@ import zmq
 
 from common.discovery.addresses import unmapped
 from common.errors import TesseraError
+from common.link.sockets import LANES
 from common.protocol.identifiers import CURVE_KEY_SIZE
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
-_REQUEST_FRAMES = 7  # version, request id, domain, address, identity, mechanism, CURVE public key
+_CREDENTIALS = 6  # the frames before them: version, request id, domain, address, identity, mechanism
 
 
 def _untold(public_key: bytes, domain: str, address: str, reason: str) -> None:
     """Where nobody wants to know who was not let in."""
+
+
+def _no_lanes(lane_id: str, token: str) -> bool:
+    """Where the broker has none."""
+    return False
 
 
 class Authentication:
@@ -31,12 +39,15 @@ class Authentication:
         context: zmq.Context[zmq.Socket[bytes]],
         admits: Callable[[bytes, str], Optional[str]],
         refused: Callable[[bytes, str, str, str], None] = _untold,
+        admits_lane: Callable[[str, str], bool] = _no_lanes,
     ) -> None:
         """`admits(public key, domain)` gives None to admit a peer, else the reason why not.
 
-        `refused(public key, domain, address, reason)` is told of each peer that was not let in.
+        `refused(public key, domain, address, reason)` is told of each peer that was not let in; the key is empty where
+        it came for a lane. `admits_lane(lane id, token)`, both hexadecimal as they came, uses the token up.
         """
         self._admits = admits
+        self._admits_lane = admits_lane
         self._refused = refused
         self.socket = context.socket(zmq.REP)
         self.socket.linger = 0
@@ -55,19 +66,30 @@ class Authentication:
     def _reply(self, frames: list[bytes]) -> list[bytes]:
         request_id = frames[1] if len(frames) > 1 else b""
         refusal = [_VERSION, request_id, b"400", b"not admitted", b"", b""]
-        if len(frames) != _REQUEST_FRAMES or frames[0] != _VERSION:
+        if len(frames) <= _CREDENTIALS or frames[0] != _VERSION:
             return refusal
-        domain, address, mechanism, key = frames[2], frames[3], frames[5], frames[6]
-        if mechanism != b"CURVE" or len(key) != CURVE_KEY_SIZE:
+        domain, address, mechanism = (each.decode("ascii", "replace") for each in (frames[2], frames[3], frames[5]))
+        credentials = frames[_CREDENTIALS:]
+        if mechanism == "PLAIN" and domain == LANES and len(credentials) == 2:
+            lane_id, token = (each.decode("ascii", "replace") for each in credentials)
+            key, user_id = b"", lane_id
+            reason = None if self._admits_lane(lane_id, token) else "nobody was granted a lane with its token"
+        elif mechanism == "CURVE" and domain != LANES and [len(each) for each in credentials] == [CURVE_KEY_SIZE]:
+            key, user_id = credentials[0], credentials[0].hex()
+            reason = self._admits(key, domain)
+        else:
             return refusal
-        asked_for = domain.decode("ascii", "replace")
-        reason = self._admits(key, asked_for)
         if reason is not None:
-            self._refused(key, asked_for, unmapped(address.decode("ascii", "replace")), reason)
+            self._refused(key, domain, unmapped(address), reason)
             return refusal
-        return [_VERSION, request_id, b"200", b"", key.hex().encode("ascii"), b""]
+        return [_VERSION, request_id, b"200", b"", user_id.encode("ascii"), b""]
 
 
 def authenticated_key(frame: zmq.Frame) -> bytes:
     """The CURVE public key (32 bytes) of the peer that sent this frame, as ZAP established it."""
+    return bytes.fromhex(str(frame.get("User-Id")))
+
+
+def lane_of(frame: zmq.Frame) -> bytes:
+    """The id of the lane that this frame came on, as ZAP established it."""
     return bytes.fromhex(str(frame.get("User-Id")))

@@ -20,7 +20,7 @@ from broker.catalog_file import FILE, CatalogFile
 from broker.catalog_rows import CatalogDamaged, Storage
 from broker.folder import folder_of_broker
 from broker.inviting import SERVING_OPTIONS, as_served, named
-from broker.listening import ALL, CLIENT_PORT, WORKER_PORT, Listening, parse_listening_host, save
+from broker.listening import ALL, CLIENT_PORT, LANE_PORT, WORKER_PORT, Listening, parse_listening_host, save
 from broker.members import INVITE_LIFETIME, Member, MemberList, MembersFile
 from broker.memory import cap_memory, forbid_core_dumps, memory_exceeded, watch_memory
 from broker.own_entry import enter_self, join_cluster
@@ -117,12 +117,36 @@ _LEAST_MEMORY = 128 << 20  # bytes; a broker at rest has some 50 MiB
 _WORKER_PORT = typer.Option(WORKER_PORT, envvar="TESSERA_WORKER_PORT", min=1, max=65535, help="Port for workers.")
 
 
+class Wire(str, enum.Enum):
+    """What messages travel on, once CURVE has admitted their peer."""
+
+    LANE = "lane"
+    CURVE = "curve"
+
+
+_WIRE = typer.Option(
+    Wire.LANE,
+    envvar="TESSERA_WIRE",
+    help="What messages travel on: a lane of AES-256-GCM beside the CURVE connection that grants it, or CURVE alone, "
+    "which needs no third port and is slower.",
+)
+_LANE_PORT = typer.Option(
+    LANE_PORT,
+    envvar="TESSERA_LANE_PORT",
+    min=0,
+    max=65535,
+    help="Port for the lanes of clients and workers; for 0 any that is free.",
+)
+
+
 @commands.callback(invoke_without_command=True)
 def serve(
     context: typer.Context,
     host: str = _HOST,
     client_port: int = _CLIENT_PORT,
     worker_port: int = _WORKER_PORT,
+    lane_port: int = _LANE_PORT,
+    wire: Wire = _WIRE,
     invite: Optional[str] = _JOIN,
     address: Optional[str] = _ADDRESS,
     announce: bool = _ANNOUNCE,
@@ -142,7 +166,9 @@ def serve(
         return
     said = parse_listening_host(host)
     reached_at = parse_host(address) if address is not None else None
-    listening = Listening(said, client_port, worker_port, announce and not is_loopback(said), reached_at)
+    lanes_at = lane_port if wire is Wire.LANE else None
+    announced = announce and not is_loopback(said)
+    listening = Listening(said, client_port, worker_port, announced, reached_at, lanes_at)
     rate, most = parse_size(repair_rate), parse_size(memory)
     if rate < 1:
         raise UsageError("--repair-rate must be at least a byte a second")
@@ -222,10 +248,11 @@ def _serve(
         server = _with_catalog(cache, make_server)
         save(folder, listening)
         log.info(
-            "broker listens at %s, ports %d (clients) and %d (workers)",
+            "broker listens at %s, ports %d (clients), %d (workers), %s",
             "all addresses" if listening.host == ALL else listening.host,
             listening.client_port,
             listening.worker_port,
+            "no lanes" if server.lane_port is None else f"{server.lane_port} (lanes)",
         )
         if not listening.reached_at():
             log.warning("this machine has no network address yet, so nobody else reaches the broker")

@@ -3,7 +3,8 @@
 The process that serves writes it beside the list of members, so that the commands, which are processes of their own,
 make invites to the broker that there is:
 
-    serving.json    {"host": "*", "client_port": 5570, "worker_port": 5571, "announced": true, "address": null}
+    serving.json    {"host": "*", "client_port": 5570, "worker_port": 5571, "announced": true, "address": null,
+                     "lane_port": 5572}
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from common.protocol.messages import HostName, Port
 
 log = logging.getLogger(__name__)
 
-CLIENT_PORT, WORKER_PORT = 5570, 5571  # unless chosen otherwise
+CLIENT_PORT, WORKER_PORT, LANE_PORT = 5570, 5571, 5572  # unless chosen otherwise
 ALL = "*"  # IPv4 and IPv6, as far as the machine has them
 _MAX_FILE = 1 << 16
 
@@ -46,6 +47,7 @@ class Listening(msgspec.Struct, frozen=True):
     worker_port: Port
     announced: bool = False  # whether the LAN is told
     address: Optional[Annotated[str, msgspec.Meta(min_length=1, max_length=255)]] = None
+    lane_port: Optional[Annotated[int, msgspec.Meta(ge=0, le=65535)]] = None  # 0: any; None: all stays with CURVE
 
     def bound(self) -> list[str]:
         """The addresses to listen at; UsageError where the host is no name and no interface that is known now."""

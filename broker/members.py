@@ -355,6 +355,7 @@ class MembersFile:
         self._lock = folder / "members.lock"
         self._seen: tuple[int, int, int] = (-1, 0, 0)
         self._unread = False  # what the last look found
+        self.members = MemberList([])
         file = self._read()
         self.members, self.history = file.as_members(), file.history
 
@@ -427,6 +428,8 @@ class MembersFile:
         try:
             file = msgspec.json.decode(read_limited(self._path, _MAX_FILE), type=_File)
         except FileNotFoundError:
+            if self.members.all():
+                raise IntegrityError(f"{self._path} is gone") from None
             return _File([])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise IntegrityError(f"{self._path} is damaged: {error}") from None

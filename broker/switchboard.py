@@ -397,6 +397,11 @@ class Switchboard:
             answers = self._refuse_forwarded([entry] if entry else [], Code.BUSY)
         return self.forget(message.session) if gone else answers
 
+    def disconnected(self, side: Side, routing_id: bytes) -> list[Outgoing]:
+        """The connection of this routing id is over."""
+        session = self._routes.get((side, routing_id))
+        return [] if session is None else self.forget(session)
+
     def forget(self, session: Session) -> list[Outgoing]:
         """A connection is gone: answer those who wait for it."""
         self._routes.pop((session.side, session.routing_id), None)

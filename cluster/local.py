@@ -60,7 +60,8 @@ class LocalCluster:
     `directory`: its folder; new or empty for a new cluster. `workers`: devices of a new cluster; default 6. Of an
     existing one: what it has. `base_port`: the clients' port on 127.0.0.1, the workers' is the next; default 5570.
     Likewise. A second broker has the two behind them, and so on. `brokers`: of a new cluster; default 1. Likewise.
-    UsageError where the folder holds a cluster with another number of devices or brokers or another port.
+    UsageError where the folder holds a cluster with another number of devices or brokers or another port. `wire`: what
+    its messages travel on, `lane` or `curve`, until it is stopped.
 
     As a context manager it starts on entry and stops at the end. Devices and brokers are numbered from 1.
     """
@@ -72,6 +73,7 @@ class LocalCluster:
         workers: Optional[int] = None,
         base_port: Optional[int] = None,
         brokers: Optional[int] = None,
+        wire: str = "lane",
     ) -> None:
         self.directory = directory.resolve()
         recorded = self._read_environment()
@@ -82,6 +84,7 @@ class LocalCluster:
             others = sum(1 for path in self.directory.glob("broker-*") if path.is_dir())
             brokers = _agreed("brokers", brokers, 1 + others)
         self.base_port = base_port or DEFAULT_BASE_PORT
+        self._wire = wire
         self.devices = [f"device-{index}" for index in range(1, (workers or DEFAULT_WORKERS) + 1)]
         self._passphrase = recorded.get("TESSERA_PASSPHRASE") or secrets.token_urlsafe(24)
         self._brokers = [ClusterProcess(_broker_name(index), self.directory) for index in range(1, (brokers or 1) + 1)]
@@ -151,6 +154,7 @@ class LocalCluster:
         client_port, worker_port = self._ports_of(index)
         command = program_command("broker", "--host", HOST)
         command += ["--client-port", str(client_port), "--worker-port", str(worker_port)]
+        command += ["--lane-port", "0", "--wire", self._wire]
         environment = self.broker_environment(index)
         if index > 1 and not broker.home.exists():
             environment["TESSERA_JOIN"] = self.invite("broker")

@@ -58,6 +58,7 @@ capacity = "500G"
 [broker]
 client_port = 5570
 worker_port = 5571
+lane_port = 5572
 
 [broker.invite]
 address = "broker.lan"

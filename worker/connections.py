@@ -22,8 +22,8 @@ from common.discovery.addresses import BrokerAddress, is_loopback
 from common.discovery.search import Search
 from common.errors import RefusedError
 from common.link.broker_list import SEARCH_TIME, BrokerAddresses, agreed
+from common.link.channel import Channel
 from common.link.connection import Silence
-from common.link.sockets import ConnectionMonitor, make_dealer
 from common.membership.identity import KeyPair, ListMarks, load_brokers, marks_beside, save_brokers
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.messages import HIGH_WATER_MARK, DeviceKind, Empty
@@ -41,7 +41,7 @@ _TRY_FOR = 3.0  # seconds for one address, where there are several of one broker
 
 
 class Connection:
-    """One broker: its socket, what is known of the connection, and what waits to be sent."""
+    """One broker: the channel to it, what is known of the connection, and what waits to be sent."""
 
     def __init__(
         self,
@@ -56,16 +56,15 @@ class Connection:
         self.broker = broker
         self.number = number  # of no other connection, ever
         self.address = broker.endpoint(Role.WORKER)
-        self.socket = make_dealer(context, pair, broker.public_key)
-        self.monitor = ConnectionMonitor(self.socket)
         self.silence = Silence()
         self.registration = Registration(store, self.address, kind, lambda: marks.of(broker.public_key))
         self.named: list[BrokerAddress] = []  # the brokers that this one told of
         self.ask_at = 0.0
         self.retry_at: Optional[float] = None  # where it has refused this worker
         self._outbox: deque[list[Any]] = deque()
+        self.channel = Channel(context, pair, broker, Role.WORKER)
         try:
-            self.socket.connect(self.address)
+            self.channel.connect()
         except zmq.ZMQError as error:
             log.error("the broker at %s cannot be reached: %s", self.address, error.strerror)
 
@@ -80,7 +79,7 @@ class Connection:
     def flush(self) -> None:
         while self._outbox:
             try:
-                self.socket.send_multipart(self._outbox[0], zmq.NOBLOCK, copy=False)
+                self.channel.send(self._outbox[0])
             except zmq.Again:
                 return
             self._outbox.popleft()
@@ -92,12 +91,11 @@ class Connection:
         self.registration.disconnected()
 
     def close(self) -> None:
-        self.monitor.close()
-        self.socket.close()
+        self.channel.close()
 
     @property
     def interest(self) -> int:
-        """What to wait for: messages, unless too many answers wait; room to send, if any do."""
+        """What to wait for on the socket in use: messages, unless too many answers wait; room to send, if any do."""
         reading = zmq.POLLIN if len(self._outbox) < HIGH_WATER_MARK else 0
         return reading | (zmq.POLLOUT if self._outbox else 0)
 

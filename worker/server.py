@@ -55,14 +55,15 @@ class Server:
         while not stopping.is_set():
             poller = zmq.Poller()
             for connection in self._connections:
-                poller.register(connection.socket, connection.interest)
-                poller.register(connection.monitor.socket, zmq.POLLIN)
+                in_use = connection.channel.socket_in_use
+                for socket in connection.channel.sockets:
+                    poller.register(socket, connection.interest if socket is in_use else zmq.POLLIN)
             wait = min(_TICK, self._store.scrub.due_in(self._time()), self._store.compaction.due_in(self._time()))
             ready = dict(poller.poll(math.ceil(wait * 1000)))
             now = self._time()
             for connection in self._connections:
                 self._follow(connection, now)
-                if ready.get(connection.socket, 0) & zmq.POLLIN:
+                if connection.interest & zmq.POLLIN:
                     self._read(connection, now)
                 self._check_silence(connection, now)
             self._answer(self._service.finish_round())
@@ -82,7 +83,7 @@ class Server:
         self._context.destroy(linger=500)
 
     def _follow(self, connection: Connection, now: float) -> None:
-        for change in connection.monitor.changes():
+        for change in connection.channel.changes(now):
             if change is Change.UP:
                 connection.silence.begin(now)
                 connection.state(connection.registration.connected(now))
@@ -102,12 +103,12 @@ class Server:
     def _read(self, connection: Connection, now: float) -> None:
         for _ in range(_BURST):
             try:
-                frames = connection.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = connection.channel.receive()
             except zmq.Again:
                 return
             connection.silence.heard(now)
             try:
-                self._accept(connection, [frame.buffer for frame in frames], now)
+                self._accept(connection, frames, now)
             except ProtocolError as error:
                 log.warning("dropped a message from the broker at %s: %s", connection.address, error)
 

@@ -22,10 +22,10 @@ from common.discovery.addresses import BrokerAddress
 from common.discovery.search import browse
 from common.errors import RefusedError, TesseraError, UnreachableError
 from common.link.broker_list import SEARCH_TIME
+from common.link.channel import Channel
 from common.link.client_protocol import ClientProtocol, DeviceRequest, Payload, Request
 from common.link.diagnosis import diagnose
 from common.link.replies import Reply
-from common.link.sockets import ConnectionMonitor, make_dealer
 from common.membership.identity import ClientIdentity, KeyPair
 from common.process.events import Emit, ignore, waiting
 from common.process.interruption import run_until_interrupted
@@ -41,10 +41,7 @@ T = TypeVar("T")
 
 
 class Attachment:
-    """One socket to one broker: what is to be sent goes out, what comes is handed to the protocol.
-
-    ZeroMQ's descriptors tell of an event once, at the edge, so everything that there is to do is done at each.
-    """
+    """One channel to one broker: what is to be sent goes out, what comes is handed to the protocol."""
 
     def __init__(
         self,
@@ -59,40 +56,46 @@ class Attachment:
         self._number = protocol.connection
         self._time = time
         self._happened = happened
-        self._socket = make_dealer(context, pair, protocol.broker.public_key, heartbeats=True)
-        self._monitor = ConnectionMonitor(self._socket)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._socket.FD, self._on_event)
-        loop.add_reader(self._monitor.socket.FD, self._watch)
-        try:
-            self._socket.connect(protocol.broker.endpoint(Role.CLIENT))
-        except zmq.ZMQError:
-            return  # no address at all: then nothing ever comes, as from one where nobody is
-        loop.call_soon(self._watch)
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._channel = Channel(
+            context, pair, protocol.broker, Role.CLIENT, heartbeats=True, opened=self._wait_for, closing=self._ignore
+        )
+        with contextlib.suppress(zmq.ZMQError):  # no address at all: then nothing ever comes, as where nobody is
+            self._channel.connect()
+
+    def _wait_for(self, socket: zmq.Socket[bytes]) -> None:
+        self._loop.add_reader(socket.FD, self._on_event)
+        self._loop.call_soon(self._on_event)
+
+    def _ignore(self, socket: zmq.Socket[bytes]) -> None:
+        self._loop.remove_reader(socket.FD)
 
     @property
     def in_use(self) -> bool:
         """Whether the protocol has not gone on to another connection."""
-        return self._number == self._protocol.connection and not self._socket.closed
+        return self._number == self._protocol.connection and not self._closed
 
     def exchange(self) -> None:
-        """Send what waits and take what has come; the socket's descriptor tells of both, once, at the edge.
+        """Do all that there is to do: take note of what changed, send what waits and take what has come.
 
-        Any call on the socket may swallow the event that announces the other kind, so it goes on until neither is left.
+        The sockets' descriptors tell of an event once, at the edge, and any call on a socket may swallow what announces
+        another kind, so it goes on until nothing is left.
         """
         while self.in_use:
+            for change in self._channel.changes(self._time()):
+                if self.in_use:
+                    self._protocol.changed(change, self._time())
             self._send()
             self._receive()
-            events = int(self._socket.getsockopt(zmq.EVENTS))
-            if not events & zmq.POLLIN and not (self._protocol.to_send() and events & zmq.POLLOUT):
+            if not self.in_use or self._channel.is_spoilt:
+                continue
+            if not self._channel.has_messages() and not (self._protocol.to_send() and self._channel.has_room()):
                 return
 
     def close(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._socket.FD)
-        loop.remove_reader(self._monitor.socket.FD)
-        self._monitor.close()
-        self._socket.close()
+        self._closed = True
+        self._channel.close()
 
     def _on_event(self) -> None:
         self.exchange()
@@ -101,7 +104,7 @@ class Attachment:
     def _send(self) -> None:
         while (frames := self._protocol.to_send()) is not None:
             try:
-                self._socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+                self._channel.send(frames)
             except zmq.Again:
                 return  # full, or the connection is down: then all is sent again when there is one
             self._protocol.sent()
@@ -109,18 +112,10 @@ class Attachment:
     def _receive(self) -> None:
         while self.in_use:
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = self._channel.receive()
             except zmq.Again:
                 return
-            self._protocol.received([frame.buffer for frame in frames], self._time())
-
-    def _watch(self) -> None:
-        if not self.in_use:
-            return
-        for change in self._monitor.changes():
-            if self.in_use:
-                self._protocol.changed(change, self._time())
-        self._happened()
+            self._protocol.received(frames, self._time())
 
 
 class Link:

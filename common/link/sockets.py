@@ -1,5 +1,8 @@
 """The one place where sockets are made, so that none is without CURVE or without a limit; and what watches one.
 
+The sockets of lanes have PLAIN instead: with a token that CURVE carried they begin, and whatever travels on them is
+sealed under keys that it carried (`lane`).
+
 The options are those of docs/protocol.md, "Transport"; each has a reason:
 - `router_mandatory`: a send to a peer that is gone or full fails at once instead of vanishing;
 - high-water marks of 16 messages for what is sent, and `maxmsgsize`. What a broker sends has twice that: libzmq reports
@@ -43,8 +46,9 @@ from common.membership.identity import KeyPair
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.messages import HIGH_WATER_MARK
 
+LANES = "lanes"  # ZAP's domain of them
 _NEVER_FULL = 1000  # messages that wait to be received; see above
-_CURVE_OVERHEAD = 64  # bytes; CURVE needs 33 over the payload
+_OVERHEAD = 64  # bytes; CURVE needs 33 over the payload, a lane 16
 _LINGER = 1000  # ms
 _SEED_SIZE = 4  # bytes: an `unsigned int`
 _EVENTS = (
@@ -100,11 +104,40 @@ def make_dealer(
     return socket
 
 
+def make_lane_router(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    """A broker's socket for lanes, whose peers the ZAP handler of this process admits under LANES by their tokens."""
+    seed_routing_ids()
+    socket = context.socket(zmq.ROUTER)
+    _limit(socket)
+    socket.sndhwm = 2 * HIGH_WATER_MARK
+    _send_heartbeats(socket)
+    socket.router_mandatory = 1
+    socket.plain_server = True
+    socket.zap_domain = LANES.encode("ascii")
+    return socket
+
+
+def make_lane_dealer(
+    context: zmq.Context[zmq.Socket[bytes]], lane_id: bytes, token: bytes, *, heartbeats: bool = False
+) -> zmq.Socket[bytes]:
+    """A client's or worker's socket for one lane; its token serves once, so that it never connects anew."""
+    socket = context.socket(zmq.DEALER)
+    _limit(socket)
+    if heartbeats:
+        _send_heartbeats(socket)
+    socket.immediate = 1
+    socket.reconnect_ivl = -1
+    socket.connect_timeout = 2000
+    socket.plain_username = lane_id.hex().encode("ascii")
+    socket.plain_password = token.hex().encode("ascii")
+    return socket
+
+
 def _limit(socket: zmq.Socket[bytes]) -> None:
     socket.linger = _LINGER
     socket.sndhwm = HIGH_WATER_MARK
     socket.rcvhwm = _NEVER_FULL
-    socket.maxmsgsize = MAX_PAYLOAD + _CURVE_OVERHEAD
+    socket.maxmsgsize = MAX_PAYLOAD + _OVERHEAD
     socket.handshake_ivl = 2000
     socket.ipv6 = True
     socket.tcp_maxrt = int(1000 * LIMIT)

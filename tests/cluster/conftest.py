@@ -49,9 +49,9 @@ def home_of(cluster: LocalCluster) -> Path:
 
 
 @contextmanager
-def running_cluster(directory: Path, workers: int, brokers: int = 1) -> Iterator[LocalCluster]:
+def running_cluster(directory: Path, workers: int, brokers: int = 1, *, wire: str = "lane") -> Iterator[LocalCluster]:
     base_port = own_base_port(brokers)
-    with LocalCluster(directory, workers=workers, base_port=base_port, brokers=brokers) as cluster:
+    with LocalCluster(directory, workers=workers, base_port=base_port, brokers=brokers, wire=wire) as cluster:
         yield cluster
 
 

@@ -112,7 +112,7 @@ def test_a_second_worker_with_the_same_key_is_refused_and_the_first_goes_on(
 def test_two_workers_do_not_share_a_store_and_two_brokers_no_folder(admitting: LocalCluster, tmp_path: Path) -> None:
     user = User(admitting.environment, tmp_path / "user")
     worker = user.run("worker", "--store", str(admitting.directory / "device-2"))
-    broker = user.run("broker", TESSERA_CLIENT_PORT="1", TESSERA_WORKER_PORT="2")
+    broker = user.run("broker", TESSERA_CLIENT_PORT="1", TESSERA_WORKER_PORT="2", TESSERA_LANE_PORT="0")
     for ended in (worker, broker):
         assert ended.exit_code == 2, ended
         assert "is in use by another Tessera process" in ended.stderr

@@ -53,7 +53,11 @@ class Lan:
 
     def environment(self, home: str, **variables: str) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TESSERA_")}
-        ports = {"TESSERA_CLIENT_PORT": str(self.port), "TESSERA_WORKER_PORT": str(self.port + 1)}
+        ports = {
+            "TESSERA_CLIENT_PORT": str(self.port),
+            "TESSERA_WORKER_PORT": str(self.port + 1),
+            "TESSERA_LANE_PORT": "0",
+        }
         home_and_host = {"TESSERA_HOME": str(self.folder / home), "TESSERA_HOST": self.address}
         return {**inherited, **ports, **home_and_host, **variables}
 

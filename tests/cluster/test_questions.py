@@ -125,7 +125,17 @@ def test_a_join_says_what_it_waits_for_in_every_program(owner: User) -> None:
     nobody_there = [BrokerAddress("127.0.0.1", 1, 2, bytes(32))]
     stranger = User({**owner.environment, "TESSERA_HOME": str(owner.folder / "stranger")}, owner.folder)
     port = str(own_base_port(1))
-    ports = ("--host", "127.0.0.1", "--client-port", port, "--worker-port", str(int(port) + 1), "--no-announce")
+    ports = (
+        "--host",
+        "127.0.0.1",
+        "--client-port",
+        port,
+        "--worker-port",
+        str(int(port) + 1),
+        "--lane-port",
+        "0",
+        "--no-announce",
+    )
     commands: dict[Role, tuple[str, ...]] = {
         Role.CLIENT: ("admin", "join"),
         Role.WORKER: ("worker", "--store", str(owner.folder / "store"), "--join"),

@@ -196,6 +196,7 @@ def test_a_second_broker_in_one_home_is_refused(cluster: LocalCluster, tmp_path:
         "TESSERA_HOME": str(home_of(cluster)),
         "TESSERA_CLIENT_PORT": str(base_port),
         "TESSERA_WORKER_PORT": str(base_port + 1),
+        "TESSERA_LANE_PORT": "0",
     }
     ended = User({**cluster.environment, **settings}, tmp_path).run("broker")
     assert ended.exit_code == 2, ended

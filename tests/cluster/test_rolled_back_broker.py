@@ -82,7 +82,16 @@ def test_a_copy_of_a_broker_beside_the_original_is_found_out(rolled: LocalCluste
     client_port = own_base_port()
     beside = ClusterProcess("broker-beside", tmp_path)
     shutil.copytree(home_of(rolled) / "broker", beside.home / "broker")
-    ports = ["--host", "127.0.0.1", "--client-port", str(client_port), "--worker-port", str(client_port + 1)]
+    ports = [
+        "--host",
+        "127.0.0.1",
+        "--client-port",
+        str(client_port),
+        "--worker-port",
+        str(client_port + 1),
+        "--lane-port",
+        "0",
+    ]
     beside.start(program_command("broker", *ports), {**rolled.environment, "TESSERA_HOME": str(beside.home)})
     try:
         wait_until(lambda: port_answers(client_port), "the copy")

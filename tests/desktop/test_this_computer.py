@@ -35,7 +35,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     home = tmp_path / "home"
     home.mkdir()
     port = own_base_port()
-    (home / "config.toml").write_text(f'[broker]\nhost = "127.0.0.1"\nclient_port = {port}\nworker_port = {port + 1}\n')
+    (home / "config.toml").write_text(
+        f'[broker]\nhost = "127.0.0.1"\nclient_port = {port}\nworker_port = {port + 1}\nlane_port = 0\n'
+    )
     yield home
     for program in Program:
         Services(home).give_up(program)

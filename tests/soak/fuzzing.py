@@ -25,6 +25,7 @@ from cluster.local import CHECKOUT
 from cluster.ports import HOST
 from cluster.process import ClusterProcess
 from common.discovery.addresses import BrokerAddress
+from common.link.lane import REFUSAL
 from common.link.sockets import make_router
 from common.membership.identity import KeyPair, save_brokers, save_key_pair
 from common.protocol.codec import pack_header
@@ -179,7 +180,11 @@ class LyingBroker:
 
     def _hear(self) -> None:
         frames = self._router.recv_multipart()
-        self.worker, self.heard = frames[0], self.heard + 1
+        self.worker = frames[0]
+        if len(frames) == 2:
+            self.say([REFUSAL])  # it has no lanes
+            return
+        self.heard += 1
         if frames[1][4] == Kind.REQUEST:
             reply = Envelope(Kind.REPLY, Operation(frames[1][5]), frames[1][28:44])
             self.say([reply.encode(), pack_header(Acknowledged(GRANTED))])

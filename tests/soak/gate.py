@@ -15,10 +15,10 @@ from cluster.ports import HOST
 
 
 class Gate:
-    """Listens on one port of 127.0.0.1 and passes on to another."""
+    """Listens on one port and passes on to another of 127.0.0.1."""
 
-    def __init__(self, port: int, onward: int) -> None:
-        self._port, self._onward = port, onward
+    def __init__(self, port: int, onward: int, host: str = HOST) -> None:
+        self._host, self._port, self._onward = host, port, onward
         self._loop = asyncio.new_event_loop()
         self._open: asyncio.Event
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -55,7 +55,7 @@ class Gate:
     async def _listen(self) -> None:
         self._open = asyncio.Event()
         self._open.set()
-        await asyncio.start_server(self._accept, HOST, self._port)
+        await asyncio.start_server(self._accept, self._host, self._port)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

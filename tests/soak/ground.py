@@ -82,6 +82,7 @@ class SoakCluster(LocalCluster):
     def _start_other_broker(self, program: Sequence[str], variables: Mapping[str, str]) -> None:
         command = [*program, "--host", HOST]
         command += ["--client-port", str(self.base_port), "--worker-port", str(self.base_port + 1)]
+        command += ["--lane-port", "0"]
         self._brokers[0].start(command, {**self._environment_of(HOME), **variables})
         wait_until(lambda: port_answers(self.base_port) and port_answers(self.base_port + 1), "the broker", 30)
 

@@ -29,6 +29,7 @@ import zmq
 
 from broker.authentication import Authentication, authenticated_key
 from cluster.ports import HOST
+from common.link.lane import REFUSAL
 from common.link.sockets import make_dealer, make_router
 from common.membership.identity import KeyPair, load_key_pair
 
@@ -167,7 +168,10 @@ class Proxy:
 
     def _drain_router(self, side: int, router: zmq.Socket[bytes]) -> None:
         for frames in _drain(router):
-            if len(frames) > 1:
+            if len(frames) == 2:  # it asks for a lane, which would pass by here
+                with contextlib.suppress(zmq.ZMQError):
+                    router.send_multipart([frames[0].bytes, REFUSAL], zmq.NOBLOCK)
+            elif len(frames) > 2:
                 peer = self._peer(side, frames[0].bytes, authenticated_key(frames[-1]))
                 self._meet(peer, _Way.TO_BROKER, [frame.bytes for frame in frames[1:]])
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Optional
 
 from broker.audit import AuditLog
+from broker.lanes import Lanes
 from broker.listening import Listening
-from broker.members import Address, MembersFile
+from broker.members import Address, Member, MembersFile
 from broker.own_entry import enter_self, join_cluster
 from broker.rights import Standing
 from broker.server import Server
@@ -25,6 +26,8 @@ PATIENCE = 30  # seconds: whatever takes so long does not come
 
 
 class RunningBroker:
+    has_lanes = False
+
     def __init__(self, folder: Path, invite: Optional[Invite] = None, audit: Optional[AuditLog] = None) -> None:
         self._audit = audit or AuditLog(folder)
         self.pair = KeyPair.generate()
@@ -48,7 +51,9 @@ class RunningBroker:
 
     def make_server(self) -> Server:
         """A server that is bound to this broker's ports, and not yet served."""
-        listening = Listening("127.0.0.1", self.address.client_port, self.address.worker_port)
+        listening = Listening(
+            "127.0.0.1", self.address.client_port, self.address.worker_port, lane_port=0 if self.has_lanes else None
+        )
         return Server(listening, self.pair, MembersFile(self._folder), Settings(), self._audit)
 
     def _serve(self) -> None:
@@ -67,6 +72,18 @@ class RunningBroker:
         """Whether a device has registered and announced all that it holds."""
         return self._server._queries.devices.alive(device, self._server._time())
 
+    @property
+    def lanes(self) -> Lanes:
+        """Those that it has granted."""
+        return self._server._lanes
+
+    def admit(self, standing: Standing) -> KeyPair:
+        """The keys of a new member."""
+        pair, now = KeyPair.generate(), int(time.time())
+        member = Member(pair.public.hex(), standing, pair.public.hex()[:8], now)
+        self.members.change(lambda members: members.merge([member], now))
+        return pair
+
     def invite(self, role: Role, age: int = 0) -> Invite:
         one_time = KeyPair.generate()
         self.members.change(lambda members: members.invite(one_time.public, role, int(time.time()) - age))
@@ -79,3 +96,9 @@ class RunningBroker:
         self.members.refresh()
         member = self.members.members.find(key, int(time.time()))
         return None if member is None else member.standing
+
+
+class WithLanes(RunningBroker):
+    """One that grants lanes, at a port that the system chooses."""
+
+    has_lanes = True

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from zmq.utils import z85
 
+from cluster.ports import HOST
 from tests.soak.gate import Gate
 from tests.support.programs import files_below
 
@@ -75,8 +76,8 @@ def all_pids() -> list[int]:
 class Recorder(Gate):
     """A gate that keeps what passes, each connection's two ways apart."""
 
-    def __init__(self, port: int, onward: int) -> None:
-        super().__init__(port, onward)
+    def __init__(self, port: int, onward: int, host: str = HOST) -> None:
+        super().__init__(port, onward, host)
         self._passed: defaultdict[asyncio.StreamWriter, bytearray] = defaultdict(bytearray)
 
     def _passing(self, way: asyncio.StreamWriter, data: bytes) -> None:
@@ -89,13 +90,11 @@ class Recorder(Gate):
 
 
 @contextlib.contextmanager
-def recorders(port: int, onward: int) -> Iterator[tuple[Recorder, Recorder]]:
-    """Recorders before a broker's two ports, closed at the end."""
-    clients, workers = Recorder(port, onward), Recorder(port + 1, onward + 1)
-    clients.start()
-    workers.start()
+def recorder(port: int, onward: int, host: str = HOST) -> Iterator[Recorder]:
+    """A recorder before a port of 127.0.0.1, closed at the end."""
+    made = Recorder(port, onward, host)
+    made.start()
     try:
-        yield clients, workers
+        yield made
     finally:
-        clients.close()
-        workers.close()
+        made.close()

@@ -19,6 +19,7 @@ import zmq
 
 from broker.authentication import Authentication, authenticated_key
 from common.discovery.addresses import BrokerAddress
+from common.link.lane import REFUSAL
 from common.link.link import Link, run_with_link
 from common.link.sockets import make_router
 from common.membership.identity import ClientIdentity, KeyPair
@@ -192,6 +193,9 @@ class SmallBroker:
         frames = self._router.recv_multipart(copy=False)
         if authenticated_key(frames[-1]) not in self.admitted:
             raise AssertionError("ZAP let somebody in")
+        if len(frames) == 2:
+            self._send(frames[0].bytes, [[REFUSAL]])  # it has no lanes
+            return
         peer, envelope = frames[0].bytes, decode_envelope(frames[1].bytes)
         payload = frames[3].bytes if len(frames) > 3 else None
         request = Request(self._sessions, peer, envelope, frames[2].bytes, payload)

@@ -523,6 +523,18 @@ def test_a_damaged_file_is_an_error_that_names_it_and_nobody_is_a_member(tmp_pat
         MembersFile(tmp_path)
 
 
+def test_where_the_file_vanishes_nobody_stops_being_a_member(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = MembersFile(tmp_path)
+    file.change(lambda members: members.invite(ONE_TIME, Role.WORKER, NOW))
+    file.change(lambda members: members.admit(ONE_TIME, KEY, "nas", NOW))
+    (tmp_path / "members.json").unlink()
+    file.refresh()
+    assert [member.name for member in file.members.workers()] == ["nas"]
+    assert "members.json is gone; the list as it was read before holds" in caplog.text
+    with pytest.raises(IntegrityError, match=r"members\.json is gone"):
+        file.change(lambda members: members.invite(ONE_TIME, Role.CLIENT, NOW))
+
+
 # --- retiring
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -152,7 +153,7 @@ def test_only_a_broker_that_the_client_knows_is_asked_which_devices_there_are(tm
 def test_an_existing_cluster_with_another_size_or_port_is_refused(tmp_path: Path, option: str, wanted: int) -> None:
     complete_folder(tmp_path, workers=3, base_port=5570)
     with pytest.raises(UsageError, match="the cluster in this folder has"):
-        LocalCluster(tmp_path, **{option: wanted})
+        LocalCluster(tmp_path, **cast(Any, {option: wanted}))
 
 
 def test_the_programs_do_not_see_the_settings_of_another_cluster(

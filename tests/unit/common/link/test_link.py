@@ -10,6 +10,7 @@ import pytest
 import zmq
 
 from common.errors import UnreachableError
+from common.link.channel import _State
 from common.link.link import Attachment, Link
 from common.link.replies import DeclinedError
 from common.process.running_time import RunningTime
@@ -239,10 +240,10 @@ def test_one_event_suffices_to_send_and_take_all_there_is(broker: SmallBroker) -
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         protocol = Unsent(broker, [[bytes([number])] for number in range(10)])
         attachment = Attachment(context, broker.client, cast(Any, protocol), RunningTime(), lambda: None)
-        real, worst = attachment._socket, cast(Any, swallowing)
-        attachment._socket = worst
+        channel, worst = attachment._channel, cast(Any, swallowing)
+        real, channel._curve, channel._state = channel._curve, worst, _State.ON_CURVE
         attachment.exchange()
-        attachment._socket = real
+        channel._curve = real
         attachment.close()
         context.destroy(linger=0)
 

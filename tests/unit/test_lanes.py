@@ -1,0 +1,296 @@
+"""Lanes between a broker and its peers, with real sockets: they carry all, and who meddles can only end them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import msgspec
+import pytest
+import zmq
+
+from broker.rights import Standing
+from common.discovery.addresses import BrokerAddress
+from common.errors import RefusedError
+from common.link import channel
+from common.link.channel import Channel
+from common.link.connection import Change
+from common.link.lane import ask, new_secret, read_grant
+from common.link.link import Link, run_with_link
+from common.link.sockets import ConnectionMonitor, make_dealer, make_lane_dealer
+from common.membership.identity import ClientIdentity, KeyPair
+from common.protocol.messages import Empty
+from common.protocol.operations import STATUS, Role
+from tests.soak.gate import gate
+from tests.support.lane_relay import LaneRelay, Meddling, Message, honestly, relayed
+from tests.support.ports import own_base_port
+from tests.support.programs import wait_until
+from tests.support.running_broker import PATIENCE, RunningBroker, WithLanes
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[RunningBroker]:
+    running = WithLanes(tmp_path)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(broker: RunningBroker) -> ClientIdentity:
+    return ClientIdentity(broker.admit(Standing.CLIENT), [broker.address])
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[Any]]:
+    made: zmq.Context[Any] = zmq.Context()
+    yield made
+    made.destroy(linger=0)
+
+
+@pytest.fixture
+def relay(broker: RunningBroker) -> Iterator[LaneRelay]:
+    """All lanes of the broker that are granted from now on lead through it."""
+    port = broker.lanes.port
+    assert port is not None
+    with relayed(port) as between:
+        broker.lanes.port = between.port
+        yield between
+
+
+def status_over(identity: ClientIdentity, times: int = 1) -> None:
+    async def work() -> None:
+        async with Link(identity, None) as link:
+            for _ in range(times):
+                await asyncio.wait_for(link.request(STATUS, Empty()), PATIENCE)
+
+    run_with_link(work)
+
+
+def seen_by(changes: Callable[[], list[Change]]) -> Change:
+    """The first change that is told."""
+    seen: list[Change] = []
+
+    def told() -> bool:
+        seen.extend(changes())
+        return bool(seen)
+
+    wait_until(told, "a change of the connection")
+    return seen[0]
+
+
+def channel_up(context: zmq.Context[Any], pair: KeyPair, address: BrokerAddress) -> Channel:
+    made = Channel(context, pair, address, Role.CLIENT, heartbeats=True)
+    made.connect()
+    assert seen_by(lambda: made.changes(time.monotonic())) is Change.UP
+    return made
+
+
+def test_what_is_asked_and_answered_travels_on_the_lane(client: ClientIdentity, relay: LaneRelay) -> None:
+    passed: list[Message] = []
+
+    def note(message: Message) -> list[Message]:
+        passed.append(message)
+        return [message]
+
+    relay.to_broker = note
+    status_over(client, 3)
+    assert len(relay.tokens) == 1
+    assert len(passed) >= 4, "a greeting, and three questions"
+    assert all(b"TSR1" not in b"".join(message) for message in passed)
+
+
+def test_a_broker_that_grants_none_is_spoken_with_over_curve(tmp_path: Path, context: zmq.Context[Any]) -> None:
+    broker = RunningBroker(tmp_path)
+    try:
+        pair = broker.admit(Standing.CLIENT)
+        over = channel_up(context, pair, broker.address)
+        assert over.socket_in_use is over._curve
+        over.close()
+        status_over(ClientIdentity(pair, [broker.address]))
+    finally:
+        broker.stop()
+
+
+def test_where_the_port_for_lanes_is_closed_all_goes_over_curve(
+    broker: RunningBroker, client: ClientIdentity, caplog: pytest.LogCaptureFixture
+) -> None:
+    with relayed(0) as gone:
+        port = gone.port
+    broker.lanes.port = port  # where nobody listens any more
+    status_over(client)
+    assert "goes on with CURVE" in caplog.text
+
+
+def flipped(which: int) -> Meddling:
+    """Flip one bit of the message with this number; tests/unit/common/link/test_lane.py flips each."""
+    count = itertools.count()
+
+    def meddle(message: Message) -> list[Message]:
+        if next(count) != which:
+            return [message]
+        changed = bytearray(message[-1])
+        changed[len(changed) // 2] ^= 1
+        return [[*message[:-1], bytes(changed)]]
+
+    return meddle
+
+
+def repeated(which: int) -> Meddling:
+    count = itertools.count()
+    return lambda message: [message, message] if next(count) == which else [message]
+
+
+def dropped(which: int) -> Meddling:
+    count = itertools.count()
+    return lambda message: [] if next(count) == which else [message]
+
+
+def swapped(which: int) -> Meddling:
+    """Hold one back until the next has passed."""
+    count = itertools.count()
+    held: list[Message] = []
+
+    def meddle(message: Message) -> list[Message]:
+        if next(count) == which:
+            held.append(message)
+            return []
+        passed = [message, *held]
+        held.clear()
+        return passed
+
+    return meddle
+
+
+@pytest.mark.parametrize("way", ["to_broker", "to_peer"])
+@pytest.mark.parametrize("meddling", [flipped, repeated, dropped, swapped])
+def test_who_meddles_on_the_wire_ends_lanes_and_nothing_else(
+    broker: RunningBroker,
+    client: ClientIdentity,
+    relay: LaneRelay,
+    meddling: Callable[[int], Meddling],
+    way: str,
+) -> None:
+    """Each answer that a client gets is the right one; its lane is given up, and the next one carries on."""
+    setattr(relay, way, meddling(2))
+    status_over(client, 12)
+    wait_until(lambda: len(relay.tokens) >= 2, "another lane")
+    setattr(relay, way, honestly)
+    status_over(client, 3)
+
+
+def test_a_stolen_token_takes_the_lane_from_its_owner_and_gives_nothing(
+    broker: RunningBroker, client: ClientIdentity, context: zmq.Context[Any]
+) -> None:
+    """Who is faster than the owner is connected, and has no key; the owner goes on with CURVE."""
+    assert broker.lanes.port is not None
+    curve = make_dealer(context, client.key_pair, broker.pair.public)
+    curve.rcvtimeo = 1000 * PATIENCE
+    curve.connect(broker.address.endpoint(Role.CLIENT))
+    curve.send(ask(new_secret()))
+    grant = read_grant(memoryview(curve.recv()))
+    assert grant is not None
+    thief, owner = (make_lane_dealer(context, grant.lane_id, grant.token) for _ in range(2))
+    monitors = [ConnectionMonitor(socket) for socket in (thief, owner)]
+    seen = [Change.DOWN, Change.DOWN]
+    for number, socket in enumerate((thief, owner)):
+        socket.connect(f"tcp://{HOST}:{grant.port}")
+        seen[number] = seen_by(monitors[number].changes)
+    assert seen[0] is Change.UP
+    assert seen[1] is Change.NOT_ADMITTED, "a token admits once"
+    thief.send_multipart([b"x" * 100, b"y" * 100])
+    wait_until(lambda: broker.lanes.find(grant.lane_id) is None, "the lane is over")
+    for monitor in monitors:
+        monitor.close()
+    status_over(client)
+
+
+def test_who_has_no_token_or_no_lane_comes_to_no_handshake(broker: RunningBroker, context: zmq.Context[Any]) -> None:
+    for lane_id, token in ((bytes(16), bytes(32)), (b"\xff" * 16, b"x")):
+        stranger = make_lane_dealer(context, lane_id, token)
+        monitor = ConnectionMonitor(stranger)
+        stranger.connect(f"tcp://{HOST}:{broker.lanes.port}")
+        assert seen_by(monitor.changes) is not Change.UP
+        monitor.close()
+
+
+def test_who_speaks_null_or_curve_at_the_port_for_lanes_is_not_heard(
+    broker: RunningBroker, context: zmq.Context[Any]
+) -> None:
+    member = broker.admit(Standing.CLIENT)
+    with_curve = make_dealer(context, member, broker.pair.public)
+    null = context.socket(zmq.DEALER)
+    null.linger = 0
+    for socket in (with_curve, null):
+        monitor = ConnectionMonitor(socket)
+        socket.connect(f"tcp://{HOST}:{broker.lanes.port}")
+        assert seen_by(monitor.changes) is not Change.UP
+        monitor.close()
+
+
+def test_a_revoked_members_lane_is_over_within_a_second(broker: RunningBroker, context: zmq.Context[Any]) -> None:
+    pair = broker.admit(Standing.CLIENT)
+    identity = ClientIdentity(pair, [broker.address])
+
+    async def work() -> None:
+        async with Link(identity, None) as link:
+            await link.request(STATUS, Empty())
+            assert len(broker.lanes) == 1
+            revoked = time.monotonic()
+            broker.revoke(pair.public.hex()[:8])
+            await asyncio.to_thread(wait_until, lambda: len(broker.lanes) == 0, "its lane is over")
+            assert time.monotonic() - revoked < 1.0
+            while True:
+                await link.request(STATUS, Empty())
+
+    with pytest.raises(RefusedError):
+        run_with_link(work)
+
+
+def test_a_lane_that_the_broker_ends_is_asked_for_anew(
+    broker: RunningBroker, client: ClientIdentity, context: zmq.Context[Any]
+) -> None:
+    async def work() -> None:
+        async with Link(client, None) as link:
+            await link.request(STATUS, Empty())
+            (lane,) = broker.lanes._lanes.values()
+            broker.lanes.end(lane)
+            await asyncio.wait_for(link.request(STATUS, Empty()), PATIENCE)
+            assert len(broker.lanes) == 1
+            assert broker.lanes.find(lane.lane_id) is None
+
+    run_with_link(work)
+
+
+def test_a_spent_lane_is_followed_by_another(
+    broker: RunningBroker, client: ClientIdentity, relay: LaneRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.link.lane.MAX_MESSAGES", 20)
+    status_over(client, 50)
+    assert len(relay.tokens) >= 3
+
+
+def test_a_connection_that_is_lost_ends_its_lane(
+    broker: RunningBroker, client: ClientIdentity, context: zmq.Context[Any]
+) -> None:
+    with gate(own_base_port(), broker.address.client_port) as cut:
+        through = msgspec.structs.replace(broker.address, client_port=cut.port)
+        over = channel_up(context, client.key_pair, through)
+        assert over.socket_in_use is not over._curve
+        cut.shut()
+        assert seen_by(lambda: over.changes(time.monotonic())) is Change.DOWN
+        with pytest.raises(zmq.Again):
+            over.send([b"e" * 60, b"header"])
+        over.close()
+
+
+def test_a_broker_that_is_too_busy_to_grant_is_spoken_with_over_curve(
+    broker: RunningBroker, client: ClientIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "_PATIENCE", {Role.CLIENT: 0.0})
+    status_over(client, 3)
