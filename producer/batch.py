@@ -150,10 +150,10 @@ def _thumbnail_limit(content: memoryview) -> int:
 
 def _encode(target: Target, images: Sequence[_Image], buffer: Bytes) -> list[_Encoded]:
     """Seal and code the images into one buffer, one after the other, and sign for all at once."""
-    owner, coding, now = target.owner, target.coding, int(time.time())
+    owner, signer, coding, now = target.owner, target.owner.signer, target.coding, int(time.time())
     parts, offset = [], 0
     for image in images:
-        encoding = Encoding(coding.code, coding.slicing, owner.signer)
+        encoding = Encoding(coding.code, coding.slicing, signer)
         room = encoding.buffer_bytes(len(image.content))
         parts.append((encoding, image.content, buffer[offset : offset + room]))
         offset += room
@@ -165,7 +165,7 @@ def _encode(target: Target, images: Sequence[_Image], buffer: Bytes) -> list[_En
         sealed.append((encoding, encoding.seal(owner, about)))
     return [
         _Encoded(image, encoding.encoding_id, segment.blocks, said, segment.blocks[0].nbytes + len(said.commitment))
-        for image, (encoding, _), segment, said in zip(images, sealed, segments, conclude_all(owner.signer, sealed))
+        for image, (encoding, _), segment, said in zip(images, sealed, segments, conclude_all(signer, sealed))
     ]
 
 

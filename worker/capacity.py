@@ -83,9 +83,9 @@ class Capacity:
         if not self.has_place():
             raise Refusal(Code.NO_ROOM, f"{MAX_SHARES_ON_A_DEVICE} shares are here: as many as brokers remember")
 
-    def has_place(self) -> bool:
-        """Whether brokers would remember one share more."""
-        return self._index.count(*HERE) + len(self._staged) < MAX_SHARES_ON_A_DEVICE
+    def has_place(self, more: int = 1) -> bool:
+        """Whether brokers would remember so many shares more."""
+        return self._index.count(*HERE) + len(self._staged) + more <= MAX_SHARES_ON_A_DEVICE
 
     def require(self, size: int, payer: Payer = _NOBODY, kept_free: int = 0) -> None:
         """Remove what may be, where needed; Refusal(NO_ROOM) where so many bytes do not fit.

@@ -34,7 +34,8 @@ _FOOTER = struct.Struct(">Q32s8s")
 _FOOTER_PREFIX = b"\xc4" + bytes([_FOOTER.size])  # msgpack bin 8
 _BIN_32 = b"\xc6"
 _BIN_32_SIZE = 5  # with the length behind it
-_FIRST_RECORD = b"\x93\x00\xc4" + bytes([DIGEST_SIZE])  # msgpack array of 3: segment 0, a digest as bin 8, a block
+_DIGEST = b"\xc4" + bytes([DIGEST_SIZE])  # msgpack bin 8
+_FIRST_RECORD = b"\x93\x00" + _DIGEST  # msgpack array of 3: segment 0, a digest, a block
 _PREFIX_SIZE = len(_FIRST_RECORD) + DIGEST_SIZE + _BIN_32_SIZE
 _TRAILER_PREFIX = b"\x92"  # msgpack array of 2
 FOOTER_SIZE = len(_FOOTER_PREFIX) + _FOOTER.size
@@ -93,7 +94,7 @@ def share_header(encoding_id: bytes, share: int, k: int, n: int, block_size: int
 
 def record_prefix(segment: int, digest: bytes, block_bytes: int) -> bytes:
     """What precedes a block in its record: the block itself is appended without being copied."""
-    return b"\x93" + pack(segment) + pack(digest) + _BIN_32 + block_bytes.to_bytes(4, "big")
+    return b"\x93" + pack(segment) + _DIGEST + digest + _BIN_32 + block_bytes.to_bytes(4, "big")
 
 
 def decode_record_prefix(start: bytes) -> Optional[RecordPrefix]:

@@ -103,6 +103,8 @@ class KeptShare(msgspec.Struct, array_like=True, frozen=True):
     @property
     def amendments(self) -> list[Place]:
         """Where its amendments lie, those with it that were replaced and are held."""
+        if self.amendment is None and not self.superseded:
+            return []
         places = (self.amendment, *(each.place for each in self.superseded))
         return [place for place in places if place is not None]
 

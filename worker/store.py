@@ -275,7 +275,7 @@ class ShareStore:
 
     def has_room(self, payer: Payer, sizes: Sequence[int]) -> bool:
         """Whether all shares of these sizes, in bytes, may be begun; each need not be checked then."""
-        return self._quota.has_room(payer, sizes)
+        return self._capacity.has_place(len(sizes)) and self._quota.has_room(payer, sizes)
 
     def copies_of(self, encoding_id: bytes, owner: bytes) -> list[KeptShare]:
         """All that is here of an encoding, in whatever state; Refusal(CONFLICT) where this owner has deleted it."""
@@ -304,7 +304,6 @@ class ShareStore:
             or commitment.owner != owner
             or size_of(commitment) > OVERHEAD // 2
             or self._durability.refusal is not None
-            or not self._capacity.has_place()
             or self._verifier.fault(signed, share.encoding_id) is not None
         ):
             return None

@@ -98,8 +98,9 @@ class _KnownTree:
         joined = len(way) - 1
         if nodes.get((joined, position >> joined)) != way[-1]:
             return False
-        if any(nodes.get((h, position >> h ^ 1)) != signature.path[h] for h in range(joined, self.name[2])):
-            return False
+        for height in range(joined, len(signature.path)):
+            if nodes.get((height, position >> height ^ 1)) != signature.path[height]:
+                return False
         if joined:
             self.add(signature, way)
         return True
@@ -121,12 +122,13 @@ class CommitmentVerifier:
         """Why this is no word of the owner's about the encoding with this id; None where it is."""
         commitment, signature = signed.commitment, signed.signature
         keys = [transfer.owner_key for transfer in commitment.transfers]
-        if encoding_id((keys or [signature.key])[0], commitment.nonce) != wanted_id:
+        if encoding_id(keys[0] if keys else signature.key, commitment.nonce) != wanted_id:
             return "the commitment is of another encoding"
-        owners = [owner_id(key) for key in keys[1:]] + [commitment.owner]
-        for transfer, owner in zip(commitment.transfers, owners):
-            if not self._is_signed(transfer.owner_key, transfer.signature, transfer_statement(wanted_id, owner)):
-                return "an owner before did not sign that it is the next one's"
+        if keys:
+            owners = [owner_id(key) for key in keys[1:]] + [commitment.owner]
+            for transfer, owner in zip(commitment.transfers, owners):
+                if not self._is_signed(transfer.owner_key, transfer.signature, transfer_statement(wanted_id, owner)):
+                    return "an owner before did not sign that it is the next one's"
         if signed.depositor is not None and (keys[-1:] != [signature.key] or commitment.revision != 1):
             return "it is signed by another than its owner"
         leaf = leaf_of(commitment)

@@ -290,6 +290,16 @@ def test_a_contradiction_does_not_harm_the_share_that_came_before_it(worker: Wor
     encoding.assert_readable(worker.store, SHARE)
 
 
+def test_of_whole_shares_as_many_are_stored_as_brokers_remember(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.capacity.MAX_SHARES_ON_A_DEVICE", 3)
+    assert worker.store_whole(whole(small("first"))) == [Code.GRANTED]
+    codes = worker.store_whole(*(whole(small(f"later {number}")) for number in range(4)))
+    assert codes == [Code.GRANTED] * 2 + [Code.NO_ROOM] * 2
+    assert len(held_by(worker.store)) == 3
+
+
 def test_a_whole_share_said_twice_within_a_round_is_stored_once_and_answered_twice(worker: Worker) -> None:
     encodings = [whole(small(str(number))) for number in range(3)]
     worker.ask_later(*store_whole(*encodings))
