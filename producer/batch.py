@@ -25,7 +25,7 @@ from common.protocol.operations import STORE
 from common.vault.mapping import MAX_THUMBNAIL, SNAPSHOT, TREE
 from common.vault.stamp import Stamp
 from producer.distribution import withdraw_shares
-from producer.encoding import Bytes, Conclusion, Encoding, Image, conclude_all, encode_all
+from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image, conclude_all, encode_all
 from producer.events import FailedImage, LeftOut, Outcome, ShareSteps, SkippedFile, Step, StoredImage, too_few
 from producer.reading import WholeFile, read_whole
 from producer.sources import Source
@@ -48,7 +48,7 @@ class _Image:
     content: memoryview
     sha256: bytes
     stamp: Optional[Stamp]
-    picture: Picture = field(default_factory=Picture)
+    picture: Optional[Picture] = None  # None until it is looked at
 
 
 @dataclass(eq=False)
@@ -65,6 +65,7 @@ class _Encoded:
     gone: set[bytes] = field(default_factory=set)  # devices that did not answer
 
 
+_Coded = tuple[Encoding, EncodedSegment]
 _PlacedShare = tuple[_Encoded, int, bytes]  # the image, the share's number, its device
 
 
@@ -87,32 +88,37 @@ async def store_batch(target: Target, threads: Threads, sources: Sequence[Source
             twins.append(image)
         else:
             fresh[image.sha256] = image
-    wanted = [image for image in fresh.values() if image.source.kind is not None]
-    looked = [image for image in fresh.values() if image.source.kind is None]
-    looks = [(image.content, _thumbnail_limit(image.content)) for image in looked]
-    for image, picture in zip(looked, await threads.look_at_all(looks)):
-        image.picture = picture
-        if target.options.images_only and not (picture.is_image or image.source.is_kept):
-            outcomes.append(SkippedFile(image.source.shown, LeftOut.NO_IMAGE))
-        else:
-            wanted.append(image)
+    wanted = list(fresh.values())
+    if target.options.images_only:
+        await _look(threads, wanted)
+        kept = [_is_image(image) or image.source.is_kept or image.source.kind is not None for image in wanted]
+        left = [image for image, keep in zip(wanted, kept) if not keep]
+        wanted = [image for image, keep in zip(wanted, kept) if keep]
+        outcomes += [SkippedFile(image.source.shown, LeftOut.NO_IMAGE) for image in left]
     if wanted:
-        outcomes += await _store_fresh(target, wanted, started)
+        outcomes += await _store_fresh(target, threads, wanted, started)
     if twins:  # the same bytes under another name, stored above
         outcomes += await store_batch(target, threads, [twin.source for twin in twins])
     return outcomes
 
 
-async def _store_fresh(target: Target, wanted: Sequence[_Image], started: float) -> list[Outcome]:
+async def _store_fresh(target: Target, threads: Threads, wanted: Sequence[_Image], started: float) -> list[Outcome]:
     slicing = target.coding.slicing
     room = sum(slicing.block_length(len(image.content)) for image in wanted)
     segments = -(-room // slicing.block_size)
-    buffer = await target.coding.buffers.take(segments)
+    looking = asyncio.ensure_future(_look(threads, wanted))
     try:
-        images = _encode(target, wanted, buffer)
-        await _send(target, images)
+        buffer = await target.coding.buffers.take(segments)
+        try:
+            await asyncio.sleep(0)  # the viewer is asked, and looks while this thread encodes
+            coded = _encode(target, wanted, buffer)
+            await looking
+            images = _conclude_encodings(target, wanted, coded)
+            await _send(target, images)
+        finally:
+            target.coding.buffers.give_back(buffer, segments)  # messages have copies of the blocks
     finally:
-        target.coding.buffers.give_back(buffer, segments)  # messages have copies of the blocks
+        looking.cancel()
     await asyncio.gather(*(_withdraw(target, image) for image in images if not _is_stored(target, image)))
     return _conclude(target, images, started)
 
@@ -141,6 +147,20 @@ def _read_all(sources: Sequence[Source]) -> list[tuple[Source, Union[WholeFile, 
     return outcomes
 
 
+async def _look(threads: Threads, images: Sequence[_Image]) -> None:
+    """Look at those that nobody looked at yet; what is no file of the user's is no picture."""
+    looked = [image for image in images if image.picture is None and image.source.kind is None]
+    if not looked:
+        return
+    pictures = await threads.look_at_all([(image.content, _thumbnail_limit(image.content)) for image in looked])
+    for image, picture in zip(looked, pictures):
+        image.picture = picture
+
+
+def _is_image(image: _Image) -> bool:
+    return image.picture is not None and image.picture.is_image
+
+
 def _thumbnail_limit(content: memoryview) -> int:
     return min(MAX_THUMBNAIL, max(_MIN_THUMBNAIL, len(content) // 16))
 
@@ -148,24 +168,29 @@ def _thumbnail_limit(content: memoryview) -> int:
 # --- seal → encode
 
 
-def _encode(target: Target, images: Sequence[_Image], buffer: Bytes) -> list[_Encoded]:
-    """Seal and code the images into one buffer, one after the other, and sign for all at once."""
-    owner, signer, coding, now = target.owner, target.owner.signer, target.coding, int(time.time())
+def _encode(target: Target, images: Sequence[_Image], buffer: Bytes) -> list[_Coded]:
+    """Seal and code the images into one buffer, one after the other."""
+    coding, signer = target.coding, target.owner.signer
     parts, offset = [], 0
     for image in images:
         encoding = Encoding(coding.code, coding.slicing, signer)
         room = encoding.buffer_bytes(len(image.content))
         parts.append((encoding, image.content, buffer[offset : offset + room]))
         offset += room
-    segments = encode_all(coding.code, parts)
+    return [(encoding, segment) for (encoding, _, _), segment in zip(parts, encode_all(coding.code, parts))]
+
+
+def _conclude_encodings(target: Target, images: Sequence[_Image], coded: Sequence[_Coded]) -> list[_Encoded]:
+    """Seal the mappings of images that were looked at, and sign for all at once."""
+    owner, now = target.owner, int(time.time())
     sealed = []
-    for image, (encoding, _, _) in zip(images, parts):
-        source = image.source
-        about = Image(image.sha256, len(image.content), source.name, image.picture, now, source.kind, source.kept)
+    for image, (encoding, _) in zip(images, coded):
+        source, picture = image.source, image.picture or Picture()
+        about = Image(image.sha256, len(image.content), source.name, picture, now, source.kind, source.kept)
         sealed.append((encoding, encoding.seal(owner, about)))
     return [
         _Encoded(image, encoding.encoding_id, segment.blocks, said, segment.blocks[0].nbytes + len(said.commitment))
-        for image, (encoding, _), segment, said in zip(images, sealed, segments, conclude_all(signer, sealed))
+        for image, (encoding, segment), said in zip(images, coded, conclude_all(owner.signer, sealed))
     ]
 
 
@@ -342,7 +367,7 @@ def _outcome(target: Target, encoded: _Encoded, started: float) -> Outcome:
         names,
         False,
         time.monotonic() - started,
-        image.picture.is_image,
+        _is_image(image),
         missing=target.missing(encoded.gone) if None in names else (),
         stamp=image.stamp,
     )
