@@ -7,11 +7,12 @@ test stores bytes of its own, and one that looks at all of a vault takes a `user
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.support.ports import own_base_port
 from tests.support.programs import User
 
 MakeUser = Callable[[str], User]
+WIRE = os.environ.get("TESSERA_TESTED_WIRE", "lane")  # or curve
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,9 +51,12 @@ def home_of(cluster: LocalCluster) -> Path:
 
 
 @contextmanager
-def running_cluster(directory: Path, workers: int, brokers: int = 1, *, wire: str = "lane") -> Iterator[LocalCluster]:
+def running_cluster(
+    directory: Path, workers: int, brokers: int = 1, *, wire: Optional[str] = None
+) -> Iterator[LocalCluster]:
+    """`wire`: what its messages travel on; left out, what WIRE says, so that all these tests run on either."""
     base_port = own_base_port(brokers)
-    with LocalCluster(directory, workers=workers, base_port=base_port, brokers=brokers, wire=wire) as cluster:
+    with LocalCluster(directory, workers=workers, base_port=base_port, brokers=brokers, wire=wire or WIRE) as cluster:
         yield cluster
 
 
