@@ -191,8 +191,11 @@ async def _bring(repository: Repository, encoding_id: bytes, held: Superseded, d
 async def _show(repository: Repository, encoding_id: bytes, held: Superseded, device: bytes) -> None:
     """Show a device what was chosen, in steps; errors as of `Link.request`."""
     for commitment in held.steps(device):
-        (signed,) = repository.key.signing_key().commit([commitment])
-        await repository.link.request(AMEND, Amend(encoding_id), device=device, payload=pack(signed))
+        name = commitment.generation, commitment.revision
+        if name not in held.signed:  # most devices are shown the same
+            held.signed[name] = pack(*repository.key.signing_key().commit([commitment]))
+        payload = held.signed[name]
+        await repository.link.request(AMEND, Amend(encoding_id), device=device, payload=payload)
 
 
 async def _undelete(repository: Repository, encoding_id: bytes, held: Superseded, device: bytes, deleted: int) -> None:

@@ -46,6 +46,7 @@ class Superseded:
     said: dict[bytes, Commitment] = field(default_factory=dict)  # by that digest
     now: dict[bytes, _Rank] = field(default_factory=dict)  # device → what holds there
     everywhere: bool = True  # what each had holds there again
+    signed: dict[tuple[int, int], bytes] = field(default_factory=dict)  # what was chosen, by generation and revision
 
     def add(self, device: bytes, part: HeldFor, commitment: Commitment) -> None:
         if device not in self.before:  # the oldest comes first

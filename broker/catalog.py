@@ -34,7 +34,7 @@ from broker.claims import Claim, Entry, Known, Place, announced, claims_in
 from broker.entries import Entries
 from broker.objects import Objects
 from broker.owned import Owned
-from broker.plain import Plain, claim_of
+from broker.plain import Plain, claim_of, devices_in
 from broker.tombstones import Tombstones
 from common.protocol.announcements import DIGEST_SIZE, MODULUS, digest_of
 from common.protocol.messages import (
@@ -162,7 +162,7 @@ class Catalog:
             return shares
         bit, places = self.rows.bit_of(device), self.rows.places_on(device)
         added, new, rest = [], [], []
-        borne: Counter[bytes] = Counter()  # places that encodings had before
+        borne: Counter[bytes] = Counter()  # by the devices that encodings had before: many have the same
         for share in shares:
             plain, claim = self._entries.plain(share.encoding_id), claim_of(share)
             if plain is not None and claim and not plain.devices & bit and plain.claim in (b"", claim):
@@ -170,7 +170,7 @@ class Catalog:
                     self._entries.enter(plain)
                     plain.claim = claim
                     new.append(share)
-                borne[plain.places] += 1
+                borne[devices_in(plain.places)] += 1
                 plain.places += places[share.share]
                 plain.devices |= bit
                 added.append(share)
@@ -201,8 +201,8 @@ class Catalog:
         holding.shares += len(added)
         holding.sound_bytes += sum(share.share_bytes for share in added)
         holding.digest = (holding.digest + sum(map(digest_of, added))) % MODULUS
-        for packed, times in borne.items():
-            former = [place.device for place in self.rows.unpacked_places(packed)]
+        for devices, times in borne.items():
+            former = self.rows.unpacked_devices(devices)
             self.budget.divide(former, [*former, device], CLAIM, PLACE, times=times)
         owned: Counter[tuple[bytes, int, int]] = Counter((s.depositor or s.owner, s.n, s.share_bytes) for s in added)
         for (owner, n, size), times in owned.items():

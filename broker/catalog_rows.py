@@ -405,6 +405,11 @@ class CatalogRows:
         entry.revisions = {self.unpacked_places(packed)[0]: revision for packed, revision in read.revisions}
         return entry
 
+    def unpacked_devices(self, devices: bytes) -> list[bytes]:
+        """The devices, as of `plain.devices_in`."""
+        half = len(devices) // 2
+        return [self._device(high << 8 | low) for high, low in zip(devices[:half], devices[half:])]
+
     def unpacked_places(self, packed: bytes) -> tuple[Place, ...]:
         places = self._places.get(packed)
         if places is None:

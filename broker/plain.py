@@ -32,6 +32,11 @@ class Plain:
         self.devices = devices
 
 
+def devices_in(places: bytes) -> bytes:
+    """The slots of the devices that packed places name, in their order: all their high bytes, then the low ones."""
+    return places[1::PLACE_SIZE] + places[2::PLACE_SIZE]
+
+
 def claim_of(share: AnnouncedShare) -> bytes:
     """What is claimed of a share, packed; empty where that is more than one claim, or not all."""
     if share.object_id is None or not share.sound or share.grants or share.revision != 1:

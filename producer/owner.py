@@ -68,9 +68,9 @@ class Owner:
     def forget_old(self, now: float) -> None:
         """Forget puts that can be gone on with no more; `now` in Unix seconds."""
 
-    def seen(self, stamp: Optional[Stamp]) -> bytes:
-        """The SHA-256 of a file seen before; empty where it was not."""
-        return b""
+    def seen(self, stamps: Sequence[Optional[Stamp]]) -> list[bytes]:
+        """The SHA-256 of each file that was seen before; empty where it was not."""
+        return [b""] * len(stamps)
 
     def resembles_seen(self, stamp: Optional[Stamp]) -> bool:
         """Whether a file of this path and size was seen before: it is likely to be stored already."""
@@ -155,8 +155,9 @@ class OwnVault(Owner):
     def forget_old(self, now: float) -> None:
         self._journals.remove_old(now)
 
-    def seen(self, stamp: Optional[Stamp]) -> bytes:
-        return b"" if stamp is None else self._seen.sha256_of(stamp)
+    def seen(self, stamps: Sequence[Optional[Stamp]]) -> list[bytes]:
+        hashes = iter(self._seen.sha256s_of([stamp for stamp in stamps if stamp is not None]))
+        return [b"" if stamp is None else next(hashes) for stamp in stamps]
 
     def resembles_seen(self, stamp: Optional[Stamp]) -> bool:
         return stamp is not None and self._seen.resembles(stamp)

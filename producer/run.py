@@ -424,7 +424,7 @@ async def _recognise(target: Target, threads: Threads, sources: Sequence[Source]
     if target.options.reread:
         return [], list(sources)
     stamps = await threads.run(lambda: [_stamp(source) for source in sources])
-    hashes = [target.owner.seen(stamp) for stamp in stamps]
+    hashes = target.owner.seen(stamps)
     try:
         stored = await target.stored_encodings([*{*filter(None, hashes)}])
     except TesseraError:

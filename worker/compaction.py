@@ -90,7 +90,7 @@ class Compaction:
             self._append(records)
             return
         if self._index.living(number):
-            raise self._index.contradicts(f"something of pack {number} is needed still, and not found")
+            raise self._index.found_damaged(f"something of pack {number} is needed still, and not found")
         serial = self._index.next_serial()
         (place,) = self._packs.append([Record(Kind.REWRITTEN, _OF_NONE, serial, number)])
         self._packs.sync()

@@ -270,14 +270,14 @@ class Index:
         self.epoch = books.epoch
         there, counted = self._ask("SELECT count(*) FROM share")[0][0], sum(n for n, _ in self._usage.values())
         if there != counted:
-            raise self._found_damaged(f"{there} shares are listed, and {counted} were counted")
+            raise self.found_damaged(f"{there} shares are listed, and {counted} were counted")
 
     def _books(self) -> _Books:
         kept = self.remembered("books", None)
         try:
             return unpack(kept, _Books)
         except (ProtocolError, TypeError):
-            raise self._found_damaged("what is counted does not read") from None
+            raise self.found_damaged("what is counted does not read") from None
 
     def close(self) -> None:
         if self._database is not None:
@@ -351,7 +351,7 @@ class Index:
             after, told = page[-1].serial, told + len(page)
             yield [kept.announced for kept in page]
         if sequence == self.sequence and told != self.count(*HERE):
-            raise self._found_damaged(f"{told} shares are held, and {self.count(*HERE)} were counted")
+            raise self.found_damaged(f"{told} shares are held, and {self.count(*HERE)} were counted")
 
     def count(self, *states: State) -> int:
         return sum(shares for (state, _), (shares, _) in self._usage.items() if state in states)
@@ -411,7 +411,7 @@ class Index:
                     return kept
         except (TypeError, msgspec.MsgspecError):
             pass
-        raise self._found_damaged("a row of a share is damaged")
+        raise self.found_damaged("a row of a share is damaged")
 
     # --- changing
 
@@ -730,7 +730,7 @@ class Index:
         try:
             return decode(content), serial, Place(pack, offset, len(content))
         except IntegrityError:
-            raise self._found_damaged("a record in a row is damaged") from None
+            raise self.found_damaged("a record in a row is damaged") from None
 
     # --- approvers
 
@@ -794,7 +794,7 @@ class Index:
             return self._run(statement, values, each)
         except _DamagedError as error:
             if self._opening or self._within:
-                raise self._found_damaged(str(error)) from None
+                raise self.found_damaged(str(error)) from None
             self._mend()
             return self._run(statement, values, each)
 
@@ -821,13 +821,13 @@ class Index:
     def _whole(self, row: Sequence[Any]) -> Sequence[Any]:
         """A row without the digest at its end."""
         if _summed(*row[:-1]) != tuple(row):
-            raise self._found_damaged("a row is damaged")
+            raise self.found_damaged("a row is damaged")
         return row[:-1]
 
     def _require_order(self, after: Any, last: Any) -> None:
         """Refusal where rows that were asked for in order, from behind one on, do not end behind it."""
         if last <= after:
-            raise self._found_damaged("its rows are not in order")
+            raise self.found_damaged("its rows are not in order")
 
     def look_through(self) -> None:
         """Compare all rows with what they are found by; Refusal where these differ, and the index is made anew.
@@ -836,14 +836,10 @@ class Index:
         """
         (found,) = self._ask("PRAGMA integrity_check(1)")
         if found != ("ok",):
-            raise self._found_damaged(str(found[0]))
+            raise self.found_damaged(str(found[0]))
 
-    def contradicts(self, text: str) -> Exception:
-        """What to raise where the index is found to contradict itself."""
-        return self._found_damaged(text)
-
-    def _found_damaged(self, text: str) -> Exception:
-        """What to raise; the next question makes the index anew."""
+    def found_damaged(self, text: str) -> Exception:
+        """What to raise where the index does not read, or contradicts itself; the next question makes it anew."""
         if self._opening:
             return _DamagedError(text)
         log.error("the index is damaged: %s", text)

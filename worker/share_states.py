@@ -9,7 +9,7 @@
                                └──of a version that is not known, or not to be listed──▶ LEFT_ALONE
 
 Of a share one copy at most is held, sound or damaged; beside it others may be deleted or surplus. What is LEFT_ALONE is
-looked at again at the next start.
+looked at again at the next start, and after each round of the scrub.
 """
 
 from __future__ import annotations

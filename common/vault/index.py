@@ -80,7 +80,8 @@ CREATE TABLE contents (name BLOB PRIMARY KEY, sealed BLOB NOT NULL);
 CREATE TABLE seen (name BLOB PRIMARY KEY, sealed BLOB NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 """
-_MAPPINGS, _SEEN_ROWS = "SELECT sealed FROM mappings WHERE name = ?", "SELECT sealed FROM seen WHERE name = ?"
+_MAPPINGS = "SELECT sealed FROM mappings WHERE name = ?"
+_SEEN_ROWS = "SELECT name, sealed FROM seen WHERE name IN (?)"
 _KEPT = "SELECT id, name, sealed FROM mappings WHERE id < ? ORDER BY id DESC LIMIT ?"
 _NAMED = "SELECT name, sealed FROM objects WHERE name IN"
 _ALL = "SELECT id, name, sealed FROM objects WHERE id > ? ORDER BY id LIMIT ?"
@@ -288,13 +289,17 @@ class VaultIndex:
 
     # --- files seen
 
-    def seen(self, path: bytes) -> Optional[SeenRow]:
-        """What is kept of the file with this path."""
+    def seen(self, paths: Iterable[bytes]) -> dict[bytes, SeenRow]:
+        """What is kept of the files with these paths, by path."""
 
-        def find(database: sqlite3.Connection) -> Optional[SeenRow]:
-            name = self._sealer.name(_SEEN, path)
-            found = database.execute(_SEEN_ROWS, (name,)).fetchone()
-            return None if found is None else self._sealer.open(_SEEN, name, found[0], SeenRow)
+        def find(database: sqlite3.Connection) -> dict[bytes, SeenRow]:
+            named = {self._sealer.name(_SEEN, path): path for path in paths}
+            found: dict[bytes, SeenRow] = {}
+            for some in chunks(named, _AT_ONCE):
+                asked = _SEEN_ROWS.replace("?", ", ".join("?" * len(some)))
+                for name, sealed in database.execute(asked, some):
+                    found[named[name]] = self._sealer.open(_SEEN, name, sealed, SeenRow)
+            return found
 
         return self._do(find)
 

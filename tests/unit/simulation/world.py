@@ -69,13 +69,14 @@ class World:
         self.cut: set[tuple[int, bytes]] = set()  # broker's number, device: no connection between them
         self.on_commit: Callable[[Device, Key], None] = lambda device, key: None
         self.on_discard: Callable[[Device, Key], None] = lambda device, key: None
+        self.clients: dict[bytes, Callable[[Broker, Outgoing], None]] = {}  # by public key: what gets its messages
         self._connections: dict[tuple[int, bytes], bytes] = {}  # → routing id
         self._numbers = itertools.count(1)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         for _ in range(devices):
             self.add_device()
-        self._later(0.0, self._tick)
-        self._later(0.0, self._report)
+        self.later(0.0, self._tick)
+        self.later(0.0, self._report)
 
     # --- what the schedule does
 
@@ -121,6 +122,10 @@ class World:
     def listed(self, device: Device) -> bool:
         return self.members.members.find(device.public_key, TODAY) is not None
 
+    def number(self) -> int:
+        """One that was never given before."""
+        return next(self._numbers)
+
     def _new_broker(self, storage: Optional[Storage] = None) -> Broker:
         return Broker(self.members, self.now, self.rng.getrandbits(32), storage or Storage(in_memory()))
 
@@ -132,14 +137,14 @@ class World:
 
     # --- time
 
-    def _later(self, delay: float, event: Callable[[], None]) -> None:
+    def later(self, delay: float, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now + delay, next(self._numbers), event))
 
     def _tick(self) -> None:
         for number, broker in enumerate(self.brokers):
             broker.now = self.now
-            self._send_all(number, broker.tick())
-        self._later(TICK, self._tick)
+            self.send_all(number, broker.tick())
+        self.later(TICK, self._tick)
 
     def _report(self) -> None:
         """Every device says how it is, or connects where it is not connected."""
@@ -150,7 +155,7 @@ class World:
                     self._say(number, device, Operation.REPORT, report)
                 elif (number, device.device_id) not in self.cut and self.rng.random() < 0.7:
                     self._connect(number, device)
-        self._later(REPORT, self._report)
+        self.later(REPORT, self._report)
 
     # --- what devices say
 
@@ -182,7 +187,7 @@ class World:
                 answer = convert(first, Answer).code
             else:
                 others.append(message)
-        self._send_all(number, others)
+        self.send_all(number, others)
         if answer is Code.NO_SESSION:
             self._connections.pop((number, device.device_id), None)
         return answer
@@ -195,10 +200,13 @@ class World:
 
     # --- what brokers say
 
-    def _send_all(self, number: int, messages: list[Outgoing]) -> None:
+    def send_all(self, number: int, messages: list[Outgoing]) -> None:
         broker = self.brokers[number]
         while messages:
             message = messages.pop(0)
+            if message.session.side is Side.CLIENTS:
+                self.send(lambda m=message: self.clients[m.session.public_key](broker, m))  # type: ignore[misc]
+                continue
             device = self._device_of(number, message)
             if device is None:
                 messages += broker.switchboard.undelivered(message, gone=True)
@@ -206,20 +214,20 @@ class World:
                 if self.rng.random() < self.loss / 4:
                     messages += broker.switchboard.undelivered(message, gone=False)
                 else:
-                    self._send(lambda m=message, d=device: self._reach_device(broker, number, d, m))  # type: ignore[misc]
+                    self.send(lambda m=message, d=device: self._reach_device(broker, number, d, m))  # type: ignore[misc]
 
     def _device_of(self, number: int, message: Outgoing) -> Optional[Device]:
         device = self.devices[message.session.device]
         there = self._connections.get((number, device.device_id)) == message.session.routing_id
         return device if there and device.up else None
 
-    def _send(self, event: Callable[[], None]) -> None:
+    def send(self, event: Callable[[], None]) -> None:
         """Let something arrive: once, as a rule, and soon."""
         if self.rng.random() < self.loss:
             return
-        self._later(self.rng.uniform(0.001, 0.02), event)
+        self.later(self.rng.uniform(0.001, 0.02), event)
         if self.rng.random() < self.loss:
-            self._later(self.rng.uniform(0.001, 3.0), event)
+            self.later(self.rng.uniform(0.001, 3.0), event)
 
     def _reach_device(self, broker: Broker, number: int, device: Device, message: Outgoing) -> None:
         if self.brokers[number] is not broker or self._device_of(number, message) is None:
@@ -230,10 +238,10 @@ class World:
             return
         header, body = answered
         frames = [message.envelope.reply().encode(), pack_header(header), *([] if body is None else [body])]
-        self._send(lambda: self._reach_broker(broker, number, device, message, frames))
+        self.send(lambda: self._reach_broker(broker, number, device, message, frames))
 
     def _reach_broker(
         self, broker: Broker, number: int, device: Device, request: Outgoing, frames: list[bytes]
     ) -> None:
         if self.brokers[number] is broker and self._device_of(number, request) is not None:
-            self._send_all(number, self._deliver(number, device, frames))
+            self.send_all(number, self._deliver(number, device, frames))

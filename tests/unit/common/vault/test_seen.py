@@ -51,7 +51,7 @@ def rows(folder: Path) -> list[bytes]:
 def known(folder: Path, count: int = 10) -> list[int]:
     """Which files are recognised; each recognised one with its own SHA-256."""
     seen = seen_in(folder)
-    found = {number: seen.sha256_of(stamp(number)) for number in range(count)}
+    found = {number: seen.sha256s_of([stamp(number)])[0] for number in range(count)}
     assert all(found[number] in (b"", sha256(number)) for number in found), "a wrong SHA-256"
     return [number for number in found if found[number]]
 
@@ -77,8 +77,8 @@ def test_a_file_is_recognised_only_by_all_of_its_stamp_together(tmp_path: Path) 
         {"changed": before.modified + 1},
         {"inode": before.inode + 1},
     ]
-    assert [seen.sha256_of(before._replace(**other)) for other in others] == [b""] * 5
-    assert seen.sha256_of(before) == sha256(0)
+    assert seen.sha256s_of([before._replace(**other) for other in others]) == [b""] * 5
+    assert seen.sha256s_of([before])[0] == sha256(0)
 
 
 def test_a_stamp_that_tells_of_no_change_is_never_believed(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_a_stamp_that_tells_of_no_change_is_never_believed(tmp_path: Path) -> No
     doubtful = stamp(0)._replace(changed=None)
     for _ in range(2):
         seen = seen_in(tmp_path)
-        assert seen.sha256_of(doubtful) == b""
-        assert seen.sha256_of(stamp(0)) == b""
+        assert seen.sha256s_of([doubtful])[0] == b""
+        assert seen.sha256s_of([stamp(0)])[0] == b""
         seen.add(doubtful, sha256(0))
         seen.save()
 
@@ -105,7 +105,7 @@ def test_the_latest_sha256_of_a_file_counts(tmp_path: Path) -> None:
         seen = seen_in(tmp_path)
         seen.add(stamp(0), hashlib.sha256(content).digest())
         seen.save()
-    assert seen_in(tmp_path).sha256_of(stamp(0)) == hashlib.sha256(b"new").digest()
+    assert seen_in(tmp_path).sha256s_of([stamp(0)])[0] == hashlib.sha256(b"new").digest()
 
 
 def test_saving_what_is_known_writes_nothing(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_any_stamps_come_back(tmp_path: Path, entries: dict[Stamp, bytes]) -> No
         seen.add(entry, image)
     seen.save()
     again = seen_in(tmp_path)
-    assert {entry: again.sha256_of(entry) for entry in entries} == entries
+    assert dict(zip(entries, again.sha256s_of([*entries]))) == entries
 
 
 def test_a_path_that_is_not_unicode_comes_back(tmp_path: Path) -> None:
@@ -140,12 +140,12 @@ def test_a_path_that_is_not_unicode_comes_back(tmp_path: Path) -> None:
     seen = seen_in(tmp_path)
     seen.add(odd, sha256(0))
     seen.save()
-    assert seen_in(tmp_path).sha256_of(odd) == sha256(0)
+    assert seen_in(tmp_path).sha256s_of([odd])[0] == sha256(0)
 
 
 def test_the_index_of_another_vault_tells_nothing(tmp_path: Path) -> None:
     save(tmp_path, 0)
-    assert SeenFiles(VaultIndex(tmp_path, OTHER_KEY)).sha256_of(stamp(0)) == b""
+    assert SeenFiles(VaultIndex(tmp_path, OTHER_KEY)).sha256s_of([stamp(0)])[0] == b""
 
 
 # --- two at once
@@ -181,4 +181,14 @@ def test_what_another_run_saved_is_known_after_saving(tmp_path: Path) -> None:
     first.save()
     second.add(stamp(1), sha256(1))
     second.save()
-    assert second.sha256_of(stamp(0)) == sha256(0)
+    assert second.sha256s_of([stamp(0)])[0] == sha256(0)
+
+
+def test_many_files_are_recognised_at_once_as_each_by_itself(tmp_path: Path) -> None:
+    save(tmp_path, *range(0, 1200, 2))
+    seen = seen_in(tmp_path)
+    seen.add(stamp(1), sha256(1))
+    asked = [stamp(number) for number in range(1200)]
+    wanted = [sha256(number) if number % 2 == 0 or number == 1 else b"" for number in range(1200)]
+    assert seen.sha256s_of(asked) == wanted
+    assert seen.sha256s_of([]) == []
