@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from broker.credit import CREDIT
 from common.erasure import ErasureCode
 from common.errors import ProtocolError
-from common.protocol.codec import pack_header
-from common.protocol.device_messages import Append
+from common.protocol.codec import MAX_PAYLOAD, pack_header
+from common.protocol.device_messages import Append, Store, WholeShare
 from common.protocol.envelope import Envelope, Kind, Operation
-from common.protocol.messages import AppendSegment
+from common.protocol.messages import MAX_BATCH, NOWHERE, AppendSegment, CodedImage, StoreSegments
 
 
 class DeviceRequest(NamedTuple):
@@ -30,6 +31,11 @@ class DeviceRequest(NamedTuple):
     envelope: Envelope
     header: bytes
     payload: Any  # a buffer
+
+
+def _size(image: CodedImage, k: int) -> int:
+    """Bytes that come of an image."""
+    return k * image.block_bytes + image.commitment_bytes
 
 
 class Coding:
@@ -43,6 +49,8 @@ class Coding:
         shares = [block.share for block in asked.blocks]
         if not shares or len(set(shares)) < len(shares) or max(shares) >= asked.n:
             raise ProtocolError("a segment has each of its n blocks once")
+        if len(shares) * payload.nbytes > asked.k * CREDIT:
+            raise ProtocolError("it is more than a client may have under way")
         blocks = self._blocks(asked.k, asked.n, payload, shares)
         requests = []
         for block, content in zip(asked.blocks, blocks):
@@ -51,6 +59,52 @@ class Coding:
             header = pack_header(Append(asked.encoding_id, block.share, asked.segment, block.digest))
             requests.append(DeviceRequest(envelope, header, content))
         return requests
+
+    def stores(self, asked: StoreSegments, payload: memoryview) -> list[DeviceRequest]:
+        """A STORE for each device, of the shares that it is to have; ProtocolError where anything does not fit."""
+        code = self._code(asked.k, asked.n)
+        shares = self._shares(asked, code.block_unit, payload.nbytes)
+        parts = []
+        offset = 0
+        for image in asked.images:
+            data, end = offset + code.k * image.block_bytes, offset + _size(image, code.k)
+            segment = np.empty(code.n * image.block_bytes, np.uint8)
+            segment[: data - offset] = np.frombuffer(payload[offset:data], np.uint8)
+            parts.append((segment, payload[data:end]))
+            offset = end
+        code.encode_together([segment for segment, _ in parts])
+        pieces: list[list[memoryview]] = [[] for _ in asked.stores]
+        for image, (segment, commitment) in zip(asked.images, parts):
+            blocks = segment.reshape(code.n, -1)
+            for share, place in enumerate(image.places):
+                if place != NOWHERE:
+                    pieces[place] += [blocks[share].data, commitment]
+        requests = []
+        for store, whole, content in zip(asked.stores, shares, pieces):
+            joined = b"".join(content)
+            envelope = Envelope(Kind.REQUEST, Operation.STORE, store.request_id, store.device_id, len(joined))
+            requests.append(DeviceRequest(envelope, pack_header(Store(whole)), joined))
+        return requests
+
+    def _shares(self, asked: StoreSegments, unit: int, size: int) -> list[list[WholeShare]]:
+        """What each STORE has, once the whole of it is known to fit; the payload has `size` bytes."""
+        shares: list[list[WholeShare]] = [[] for _ in asked.stores]
+        for image in asked.images:
+            size -= _size(image, asked.k)
+            if len(image.places) != asked.n or image.block_bytes % unit:
+                raise ProtocolError("an image has a place for each share, and blocks of whole units")
+            for share, place in enumerate(image.places):
+                if place != NOWHERE:
+                    if place >= len(shares):
+                        raise ProtocolError("a share is to go where nothing goes")
+                    lengths = image.block_bytes, image.commitment_bytes
+                    shares[place].append(WholeShare(image.encoding_id, share, asked.k, asked.n, *lengths))
+        sizes = [sum(share.block_bytes + share.commitment_bytes for share in each) for each in shares]
+        if size or not shares or not all(0 < len(each) <= MAX_BATCH for each in shares):
+            raise ProtocolError("the payload has not the length that the header says, or a device gets nothing")
+        if max(sizes) > MAX_PAYLOAD or sum(sizes) > CREDIT:
+            raise ProtocolError("it is more than a client may have under way")
+        return shares
 
     def _blocks(self, k: int, n: int, payload: memoryview, shares: Sequence[int]) -> list[Any]:
         """The blocks of these shares, of a segment whose data blocks are the payload."""

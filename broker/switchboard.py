@@ -55,6 +55,7 @@ from common.protocol.operations import (
     RETIRE,
     RETIRE_OWNER,
     STATUS,
+    STORE_SEGMENTS,
     SYNC,
     TRASH,
     WITHDRAW,
@@ -68,6 +69,7 @@ log = logging.getLogger(__name__)
 _Handler = Callable[[Session, H, memoryview, float], Answered]
 _CLIENT_PROBE_PERIOD = 1.0  # seconds; a client that hears nothing for `connection.LIMIT` gives its broker up
 _EMPTY_PAYLOAD = memoryview(b"")
+_CODED = frozenset({APPEND_SEGMENT.number, STORE_SEGMENTS.number})
 _ENDING = frozenset({Operation.HELLO, Operation.RETIRE_OWNER})
 _REPLACED = Answer(
     Code.REPLACED, "this vault key was replaced; if by none of you: admin.py vault reclaim, then vault rotate"
@@ -161,7 +163,7 @@ class Switchboard:
             return [refuse(session, envelope, Code.NOT_ALLOWED, "this client may only store for the vault")]
         if envelope.operation in FORWARDED:
             return self._forward(session, standing, envelope, frames, payload, now)
-        if envelope.operation is APPEND_SEGMENT.number:
+        if envelope.operation in _CODED:
             return self._code(session, standing, envelope, frames, now)
         try:
             header, body = self._answer(session, envelope.operation, frames, now)
@@ -343,7 +345,7 @@ class Switchboard:
     ) -> list[Outgoing]:
         """Forward what a client sent once for several devices; each of them answers for itself."""
         try:
-            asked = self._take_apart(frames)
+            asked = self._take_apart(envelope.operation, frames)
         except ProtocolError as error:
             return self._refuse_malformed(session, envelope, str(error)[:500], now)
         messages = []
@@ -354,9 +356,11 @@ class Switchboard:
                 break  # it broke the protocol
         return messages
 
-    def _take_apart(self, frames: Sequence[memoryview]) -> list[DeviceRequest]:
+    def _take_apart(self, operation: Operation, frames: Sequence[memoryview]) -> list[DeviceRequest]:
         payload = frames[2] if len(frames) == 3 else _EMPTY_PAYLOAD
-        return self._coding.appends(unpack_header(frames[1], APPEND_SEGMENT.header), payload)
+        if operation is APPEND_SEGMENT.number:
+            return self._coding.appends(unpack_header(frames[1], APPEND_SEGMENT.header), payload)
+        return self._coding.stores(unpack_header(frames[1], STORE_SEGMENTS.header), payload)
 
     def _pass_reply(
         self,

@@ -9,6 +9,7 @@ In the order in which an image passes them:
     reading       read → slice: a file's bytes and their SHA-256, and whether the file was changed meanwhile
     encoding      seal → encode: one encryption and coding of one image, its recipe and its mapping
     batch         send → commit for images of one segment, many at a time
+    coded_batch   which of these the broker codes, and the message that takes them there
     stream        read → … → send for longer ones, segment by segment
     segments      the buffers that images are sealed and coded into, and sending them
     distribution  the shares of one streamed image on their devices: opened, appended, moved, committed

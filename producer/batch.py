@@ -1,8 +1,9 @@
 """Stores many small images together: those that fit into one segment each, the whole share in one message.
 
 Forwarding a message costs the broker much the same whatever its size. So up to 64 images, the bytes of two segments at
-most, are read, looked up, sealed and coded together, and all shares for one device are sent together. A share that is
-not acknowledged goes to another device; its block is still in memory.
+most, are read, looked up, sealed and coded together, and all shares for one device are sent together; at first by way
+of the broker's coding (`coded_batch`), so that parity does not come from here. A share that is not acknowledged goes to
+another device; its block is still in memory.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Optional, Union
 
 from common.errors import ProtocolError, TesseraError, UnreachableError
-from common.link.replies import DeclinedError
+from common.link.replies import DeclinedError, Reply
 from common.link.stragglers import Stragglers
 from common.process.events import BytesDone
 from common.protocol.codec import MAX_PAYLOAD
-from common.protocol.device_messages import Store, WholeShare
-from common.protocol.messages import MAX_BATCH, Answer, Code
-from common.protocol.operations import STORE
+from common.protocol.device_messages import Stored
+from common.protocol.messages import MAX_BATCH, MAX_CODED_SHARES, Answer, Code
+from common.protocol.operations import STORE, STORE_SEGMENTS
 from common.vault.mapping import MAX_THUMBNAIL, SNAPSHOT, TREE
 from common.vault.stamp import Stamp
+from producer.coded_batch import CodedBatch, Sealed, divide, store_header, store_payload
 from producer.distribution import withdraw_shares
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image, conclude_all, encode_all
 from producer.events import FailedImage, LeftOut, Outcome, ShareSteps, SkippedFile, Step, StoredImage, too_few
@@ -63,6 +66,10 @@ class _Encoded:
     held: dict[int, bytes] = field(default_factory=dict)  # share → the device that committed it
     refused: dict[int, Code] = field(default_factory=dict)  # share → why its last device did not
     gone: set[bytes] = field(default_factory=set)  # devices that did not answer
+
+    @property
+    def sealed(self) -> Sealed:
+        return Sealed(self.encoding_id, self.blocks, self.conclusion.commitment)
 
 
 _Coded = tuple[Encoding, EncodedSegment]
@@ -211,13 +218,15 @@ async def _send(target: Target, images: Sequence[_Encoded]) -> None:
             sendings = await _place(target, lacking, tried, together=attempt == 0)
             if not sendings:
                 break
+            sent: dict[asyncio.Future[None], bytes] = {}
+            if attempt == 0:
+                sent, sendings = _have_coded(target, sendings)
             by_device: dict[bytes, list[_PlacedShare]] = {}
             for sending in sendings:
                 by_device.setdefault(sending[2], []).append(sending)
             messages = [m for shares in by_device.values() for m in _messages(shares)]
             for message in messages:
                 _tell(target, message, Step.PLACED)
-            sent: dict[asyncio.Future[None], bytes] = {}
             sent.update((asyncio.ensure_future(_send_message(target, each)), each[0][2]) for each in messages)
             asked.update(sent)
             for task in await stragglers.late(sent, few=attempt > 0):
@@ -271,26 +280,69 @@ def _messages(sendings: Sequence[_PlacedShare]) -> Iterable[list[_PlacedShare]]:
         yield message
 
 
+def _have_coded(
+    target: Target, sendings: list[_PlacedShare]
+) -> tuple[dict[asyncio.Future[None], bytes], list[_PlacedShare]]:
+    """Have the broker code what it may: what waits for each device, which is named, and what is to be sent alone."""
+    k, n = target.coding.code.k, target.coding.code.n
+    if not target.broker_coding.in_use or n > MAX_CODED_SHARES:
+        return {}, sendings
+    devices: dict[_Encoded, dict[int, bytes]] = {}
+    for image, share, device in sendings:
+        devices.setdefault(image, {})[share] = device
+    images = {image.encoding_id: image for image in devices}
+    together, alone = divide([(image.sealed, places) for image, places in devices.items()], k)
+    waiting: dict[asyncio.Future[None], bytes] = {}
+    for group in together:
+        batch = CodedBatch(group, k, n)
+        answers = target.link.request_combined(STORE_SEGMENTS, batch.header, batch.payload(), batch.requests())
+        for (device, shares), answer in zip(batch.shares.items(), answers):
+            message = [(images[sealed.encoding_id], share, device) for sealed, share in shares]
+            _tell(target, message, Step.PLACED)
+            task = asyncio.ensure_future(_take_coded(target, message, answer))
+            task.add_done_callback(partial(_give_up, answer))
+            waiting[task] = device
+    left = [(images[sealed.encoding_id], share, device) for sealed, to in alone for share, device in to.items()]
+    return waiting, left
+
+
+def _give_up(answer: asyncio.Future[Reply[Stored]], _: object) -> None:
+    answer.cancel()  # where what waited for it was cancelled, maybe before it began
+
+
+async def _take_coded(target: Target, sendings: Sequence[_PlacedShare], asking: Awaitable[Reply[Stored]]) -> None:
+    """Wait for what a device says of shares that the broker coded; what it refuses as wrong is sent from here."""
+    answers = await _answers_of(asking, len(sendings))
+    wrong = [sending for sending, answer in zip(sendings, answers) if answer.code is Code.MALFORMED]
+    others = [(sending, answer) for sending, answer in zip(sendings, answers) if answer.code is not Code.MALFORMED]
+    _take_answers(target, [sending for sending, _ in others], [answer for _, answer in others])
+    if wrong:
+        await _send_message(target, wrong)
+        if any(image.held.get(share) == device for image, share, device in wrong):
+            target.broker_coding.was_wrong(target.link.address, target.name_of(sendings[0][2]))
+
+
 async def _send_message(target: Target, sendings: Sequence[_PlacedShare]) -> None:
-    k, n, device = target.coding.code.k, target.coding.code.n, sendings[0][2]
-    shares: list[WholeShare] = []
-    pieces: list[Union[bytes, memoryview]] = []
-    for image, share, _ in sendings:
-        block, commitment = image.blocks[share].data, image.conclusion.commitment
-        shares.append(WholeShare(image.encoding_id, share, k, n, len(block), len(commitment)))
-        pieces += [block, commitment]
+    shares = [(image.sealed, share) for image, share, _ in sendings]
+    header = store_header(shares, target.coding.code.k, target.coding.code.n)
+    asking = target.link.request(STORE, header, device=sendings[0][2], payload=store_payload(shares))
+    _take_answers(target, sendings, await _answers_of(asking, len(sendings)))
+
+
+async def _answers_of(asking: Awaitable[Reply[Stored]], count: int) -> Sequence[Answer]:
+    """What a device says of so many shares."""
     try:
-        reply = await target.link.request(STORE, Store(shares), device=device, payload=b"".join(pieces))
+        reply = await asking
         answers = reply.header.shares
-        if len(answers) != len(sendings):
+        if len(answers) != count:
             raise ProtocolError("a reply does not answer what was asked")
     except DeclinedError as error:
-        answers = [Answer(error.code, str(error))] * len(sendings)
+        answers = [Answer(error.code, str(error))] * count
     except UnreachableError as error:
-        answers = [Answer(Code.GONE, str(error))] * len(sendings)
+        answers = [Answer(Code.GONE, str(error))] * count
     except ProtocolError as error:  # a device that breaks the protocol loses its shares only
-        answers = [Answer(Code.FAULT, str(error))] * len(sendings)
-    _take_answers(target, sendings, answers)
+        answers = [Answer(Code.FAULT, str(error))] * count
+    return answers
 
 
 def _take_answers(target: Target, sendings: Sequence[_PlacedShare], answers: Sequence[Answer]) -> None:

@@ -208,7 +208,8 @@ class Distribution:
         asked = []
         for share in shares:
             append = Append(self._encoding_id, share.index, encoded.segment, encoded.digests[share.index])
-            asked.append(DeviceRequest(APPEND, append, encoded.blocks[share.index].data, share.device or b""))
+            block = encoded.blocks[share.index].data
+            asked.append(DeviceRequest(APPEND, append, block.nbytes, block, share.device or b""))
         answers = self._link.request_combined(APPEND_SEGMENT, header, encoded.data.data, asked)
         return dict(zip(shares, answers))
 

@@ -32,7 +32,6 @@ from producer.owner import Owner
 from viewer.picture import Picture
 
 Bytes = NDArray[np.uint8]
-_SMALL = 64 << 10  # bytes of all blocks of a segment: below, the calls of numpy cost more than the bytes
 _MAX_DIGESTS = MAX_PAYLOAD - MAX_SEALED_MAPPING - 4096  # bytes: all of a commitment travels in one message
 
 
@@ -202,10 +201,7 @@ def encode_all(code: ErasureCode, images: Sequence[tuple[Encoding, memoryview, B
     sealed = [
         (encoding, encoding._seal_blocks(0, content, True, buffer), buffer) for encoding, content, buffer in images
     ]
-    code.encode_together([buffer for _, _, buffer in images if buffer.size <= _SMALL])
-    for _, blocks, _ in sealed:
-        if blocks[0].size * code.n > _SMALL:
-            code.encode(blocks[: code.k], blocks[code.k :])
+    code.encode_together([buffer for _, _, buffer in images])
     return [encoding._take(0, blocks, buffer) for encoding, blocks, buffer in sealed]
 
 

@@ -26,6 +26,7 @@ from common.errors import NotEnoughError, UsageError
 
 MAX_BLOCKS = 64
 MAX_SCHEDULES = 64
+SMALL = 64 << 10  # bytes of all blocks of a segment: below, the calls of numpy cost more than the bytes
 BYTE = np.dtype(np.uint8)
 LARGEST_N_OF_SMALL_FIELD = 16  # GF(2^4) has 16 elements, and each block needs one of its own
 
@@ -74,16 +75,21 @@ class ErasureCode:
         self._run(self._encoding, data, parity)
 
     def encode_together(self, segments: Sequence[NDArray[np.uint8]]) -> None:
-        """Overwrite the parity of small segments: buffers of the k blocks of data and the n - k of parity in a row.
+        """Overwrite the parity of segments: buffers of the k blocks of data and the n - k of parity in a row.
 
-        Each as in `encode`, and of whatever size: many cost hardly more calls than one. UsageError as there.
+        Each as in `encode`, and of whatever size: many small ones cost hardly more calls than one. UsageError as there.
         """
         for segment in segments:
             self._check_blocks([segment], [segment])
             if segment.size % (self.n * self.block_unit):
                 raise UsageError(f"{segment.size} bytes are not {self.n} blocks of whole units")
-        if segments and self.n > self.k:
-            self._encoding.run_together(segments, self.k, self.n - self.k)
+        small = [segment for segment in segments if segment.size <= SMALL]
+        if small and self.n > self.k:
+            self._encoding.run_together(small, self.k, self.n - self.k)
+        for segment in segments:
+            if segment.size > SMALL:
+                blocks = list(segment.reshape(self.n, -1))
+                self.encode(blocks[: self.k], blocks[self.k :])
 
     def rebuild(self, present: Mapping[int, NDArray[np.uint8]], missing: Mapping[int, NDArray[np.uint8]]) -> None:
         """Rebuild the blocks of `missing` in place, from k of the blocks of `present`.

@@ -38,19 +38,19 @@ class Admission(Generic[T]):
         self._take(size, 1)
         return True
 
-    def leave(self, size: int) -> None:
-        """One that was admitted is answered or given up."""
-        self._under_way -= 1
+    def leave(self, size: int, count: int = 1) -> None:
+        """One that was admitted is answered or given up, or `count` of those that it counts as."""
+        self._under_way -= count
         self._bytes -= size
         self._admit()
 
-    def give_up(self, request: T, size: int) -> None:
+    def give_up(self, request: T, size: int, count: int = 1) -> None:
         """A request leaves, whether it was admitted or still waits."""
         if (request, size, 1) in self._waiting:
             self._waiting.remove((request, size, 1))
             self._admit()
         else:
-            self.leave(size)
+            self.leave(size, count)
 
     def _admit(self) -> None:
         while self._waiting and self._fits(*self._waiting[0][1:]):

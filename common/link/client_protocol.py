@@ -91,9 +91,10 @@ class Request:
 
     spec: Spec[Any, Any]
     header: bytes
-    payload: Optional[Payload]
+    payload: Union[Payload, Callable[[], Payload], None]
     device: bytes
     credit: int  # bytes of payload, both ways together
+    places: int = 1  # as how many requests it counts
     timeout: Optional[float] = None
     hurried: bool = False  # time without a broker counts
     ends: float = 0.0
@@ -108,11 +109,17 @@ class Request:
 
     def begin(self, request_id: bytes) -> None:
         """It is asked, or asked anew, under this id."""
-        envelope = Envelope(Kind.REQUEST, self.spec.number, request_id, self.device, self.credit)
-        self.id, self.frames = request_id, [envelope.encode(), self.header]
-        if self.payload is not None:
-            self.frames.append(self.payload)
+        self.id, self.frames = request_id, []
         self.times_sent, self.next_at = 0, None
+
+    def message(self) -> list[Payload]:
+        """Its frames, which are made where it is sent by itself."""
+        if not self.frames:
+            envelope = Envelope(Kind.REQUEST, self.spec.number, self.id, self.device, self.credit)
+            self.frames = [envelope.encode(), self.header]
+            if self.payload is not None:
+                self.frames.append(self.payload() if callable(self.payload) else self.payload)
+        return self.frames
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,8 @@ class DeviceRequest:
 
     spec: Spec[Any, Any]
     header: Message
-    payload: Payload
+    size: int  # bytes of its payload
+    payload: Union[Payload, Callable[[], Payload]]  # or what makes it, where it is sent alone
     device: bytes
 
 
@@ -141,7 +149,7 @@ class Combined:
     frames: list[Payload] = field(default_factory=list)
 
     def begin(self, request_id: bytes, requests: Mapping[int, Request]) -> bool:
-        """Make the message of these, by place; False where it is no shorter than they are."""
+        """Make the message of these, by place; False where its payload is no shorter than theirs."""
         size = memoryview(self.payload).nbytes
         if sum(request.credit for request in requests.values()) <= size:
             return False
@@ -214,6 +222,7 @@ class ClientProtocol:
         self._greeting: Optional[Request] = None
         self._asking: Optional[Request] = None
         self._window: Admission[Union[Request, Combined]] = Admission(1, 0, self._admitted)  # until more is granted
+        self._request_limit = 1
         self._device_limits = (1, 0)
         self._device_windows: dict[bytes, Admission[Request]] = {}
         self._away_since: Optional[float] = 0.0  # None while there is a session
@@ -257,7 +266,9 @@ class ClientProtocol:
         """The message to send to the broker in use now; the same again until it is `sent`."""
         while self._unsent:
             first = self._unsent[0]
-            if isinstance(first, Request) or any(request in self._requests for request in first.begun):
+            if isinstance(first, Request):
+                return first.message()
+            if any(request in self._requests for request in first.begun):
                 return first.frames
             self._unsent.popleft()  # nobody waits for any of its answers any more
         return None
@@ -309,31 +320,33 @@ class ClientProtocol:
     ) -> list[Request]:
         """Ask several devices by one message, of the operation `spec`; the requests as if each were asked alone.
 
-        `header` makes the message's of the request ids, by place in `asked`. Their replies have no payload.
+        `header` makes the message's of the request ids, by place in `asked`; it has `payload`. Replies have none.
         """
         self._now = now
         requests = []
         for each in asked:
-            credit = memoryview(each.payload).nbytes
             timeout = each.spec.timeout
-            requests.append(self._new_request(each.spec, each.header, each.payload, each.device, credit, timeout))
-        if self.over is None:
-            combined = Combined(spec, payload, header, requests)
-            self._window.enter(combined, sum(request.credit for request in requests), len(requests))
+            requests.append(self._new_request(each.spec, each.header, each.payload, each.device, each.size, timeout))
+        if requests and self.over is None:
+            # No more at a time than a device may have under way: else those that follow would find all devices busy.
+            most, of_a_device = self._request_limit, self._device_limits[0]
+            requests[0].places = max(1, 1 + -(-most // of_a_device) - len(requests))
+            combined, places = Combined(spec, payload, header, requests), sum(request.places for request in requests)
+            self._window.enter(combined, sum(request.credit for request in requests), places)
         return requests
 
     def _new_request(
         self,
         spec: Spec[Any, Any],
         header: Message,
-        payload: Optional[Payload],
+        payload: Union[Payload, Callable[[], Payload], None],
         device: bytes,
         credit: int,
         timeout: float,
         hurried: bool = False,
     ) -> Request:
         """A request that is still to enter the windows; one that is finished where all is over."""
-        request = Request(spec, pack_header(header), payload, device, credit, timeout, hurried)
+        request = Request(spec, pack_header(header), payload, device, credit, timeout=timeout, hurried=hurried)
         request.ends = timeout + (self._now if hurried else self.time(self._now))
         self._requests[request] = None
         if self.over is not None:
@@ -387,9 +400,10 @@ class ClientProtocol:
             for request in begun.values():
                 self._send(request)
         for request in left:
+            places, request.places = request.places, 1
             if request in self._requests:
                 self._enter(request)
-            self._window.leave(request.credit)
+            self._window.leave(request.credit, places)
 
     def _begin(self, request: Request) -> None:
         request.begin(next(self._ids))
@@ -425,8 +439,8 @@ class ClientProtocol:
     def _drop(self, request: Request) -> None:
         del self._requests[request]
         self._put_off(request)
-        for window in request.admissions:
-            window.give_up(request, request.credit)
+        for window in reversed(request.admissions):  # its device's first: what begins then may need that
+            window.give_up(request, request.credit, request.places if window is self._window else 1)
 
     def _put_off(self, request: Request) -> None:
         self._under_way.pop(request.id, None)
@@ -652,7 +666,8 @@ class ClientProtocol:
         self._move(Event.WELCOMED)
         granted: Welcome = outcome.header
         if not self.was_up:
-            self._window = Admission(min(granted.requests, HIGH_WATER_MARK), granted.credit, self._admitted)
+            self._request_limit = min(granted.requests, HIGH_WATER_MARK)
+            self._window = Admission(self._request_limit, granted.credit, self._admitted)
         self._device_limits = granted.requests_per_device, granted.credit
         self.adds_only = granted.adds_only
         self.was_up = True

@@ -243,8 +243,6 @@ class Link:
         `header` makes the message's of the request ids that it is to name, by place in `asked`. Answers and errors are
         as of `request`; who cancels one waits for that device no more.
         """
-        if self._protocol.over is not None:
-            raise self._protocol.over
         requests = self._protocol.request_combined(operation, header, payload, asked, self._time())
         self._act_soon()
         return [self._answer_of(request) for request in requests]

@@ -87,6 +87,7 @@ class Operation(enum.IntEnum):
     # asked of the broker by a client
     CHANGES = 53
     APPEND_SEGMENT = 54
+    STORE_SEGMENTS = 55
     # asked of a worker by the broker's steward, beside OPEN, APPEND, COMMIT, ABANDON, FETCH, PROGRESS, DELETE
     # and UNDELETE
     INSPECT = 60

@@ -205,6 +205,39 @@ class AppendSegment(Message):
     blocks: Annotated[list[CodedBlock], msgspec.Meta(max_length=MAX_CODED_SHARES)]
 
 
+NOWHERE = 255  # of a share that is not sent now
+
+
+class CodedStore(Message):
+    """The STORE that takes shares to one device."""
+
+    device_id: Identifier
+    request_id: Identifier
+
+
+class CodedImage(Message):
+    """An image of one segment."""
+
+    encoding_id: Identifier
+    block_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**22)]
+    commitment_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**22)]
+    # For each share, in order, a byte: the place of its device's STORE, or NOWHERE.
+    places: Annotated[bytes, msgspec.Meta(max_length=MAX_CODED_SHARES)]
+
+
+class StoreSegments(Message):
+    """Asks the broker to code images of one segment, and to store their shares.
+
+    Payload: for each image its k data blocks, then its packed `SignedCommitment`. The devices' answers come as those to
+    STOREs of the client's own.
+    """
+
+    k: Redundancy
+    n: Annotated[int, msgspec.Meta(ge=2, le=MAX_CODED_SHARES)]
+    stores: Annotated[list[CodedStore], msgspec.Meta(max_length=MAX_CODED_SHARES)]
+    images: Annotated[list[CodedImage], msgspec.Meta(max_length=MAX_BATCH)]
+
+
 class Locate(Message):
     """Payload: a list of object ids."""
 

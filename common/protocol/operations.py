@@ -110,6 +110,8 @@ PLACES         = Spec(Operation.PLACES, m.Places, m.Placed, _CLIENT, vault=True,
                       payload=_MAX, reply_payload=_MAX)
 APPEND_SEGMENT = Spec(Operation.APPEND_SEGMENT, m.AppendSegment, Acknowledged, _CLIENT, vault=True, deposit=True,
                       payload=_MAX)
+STORE_SEGMENTS = Spec(Operation.STORE_SEGMENTS, m.StoreSegments, Acknowledged, _CLIENT, vault=True, deposit=True,
+                      payload=_MAX)
 LOCATE         = Spec(Operation.LOCATE, m.Locate, m.Holdings, _CLIENT, vault=True, payload=_MAX, reply_payload=_MAX,
                       replaced=True)
 LIST           = Spec(Operation.LIST, m.ListObjects, m.Holdings, _CLIENT, vault=True, reply_payload=_MAX, replaced=True)

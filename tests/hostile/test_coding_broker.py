@@ -57,6 +57,21 @@ def test_a_broker_that_codes_wrongly_is_named_and_what_was_stored_is_right(clust
     check_restored(user, content)
 
 
+def test_so_it_is_with_small_images(cluster: SoakCluster) -> None:
+    user = new_user(cluster, "small")
+    contents = [random_bytes(500 + 3000 * number) for number in range(12)]
+    for number, content in enumerate(contents):
+        (user.folder / f"{number}.bin").write_bytes(content)
+    tell(cluster, Lie.MISCODES)
+    ended = user.run("producer", *(f"{number}.bin" for number in range(12)))
+    tell(cluster)
+    assert ended.exit_code == 0, ended
+    assert f"the broker at tcp://127.0.0.1:{cluster.base_port} had coded wrongly" in ended.stderr
+    assert "DEGRADED" not in ended.stderr
+    for content in contents:
+        check_restored(user, content)
+
+
 def test_who_codes_alone_notices_nothing_of_it(cluster: SoakCluster) -> None:
     user, content = new_user(cluster, "alone"), random_bytes(LARGE)
     tell(cluster, Lie.MISCODES)

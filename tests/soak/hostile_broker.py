@@ -25,7 +25,8 @@ from broker.coding import Coding, DeviceRequest
 from broker.server import Server
 from broker.sessions import Outgoing, Side
 from common.errors import ProtocolError
-from common.protocol.codec import pack, pack_header, unpack
+from common.protocol.codec import pack, pack_header, unpack, unpack_header
+from common.protocol.device_messages import Store
 from common.protocol.envelope import Kind, Operation
 from common.protocol.messages import (
     GRANTED,
@@ -37,6 +38,7 @@ from common.protocol.messages import (
     Holdings,
     Placed,
     Status,
+    StoreSegments,
 )
 
 T = TypeVar("T")
@@ -95,6 +97,17 @@ class LyingCoding(Coding):
             else part
             for part, block in zip(parts, asked.blocks)
         ]
+
+    def stores(self, asked: StoreSegments, payload: memoryview) -> list[DeviceRequest]:
+        self._orders.look()
+        parts = super().stores(asked, payload)
+        return [self._miscoded(part, asked.k) for part in parts] if Lie.MISCODES in self._orders.lies else parts
+
+    def _miscoded(self, part: DeviceRequest, k: int) -> DeviceRequest:
+        pieces = []
+        for share, block, commitment in unpack_header(part.header, Store).parts(memoryview(part.payload)):
+            pieces += [_flipped(bytes(block), self._orders.random) if share.share >= k else block, commitment]
+        return part._replace(payload=b"".join(pieces))
 
 
 class LyingServer(Server):

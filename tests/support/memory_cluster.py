@@ -217,7 +217,10 @@ class MemoryCluster:
         content = bytes(memoryview(payload))
         if len(content) > MAX_PAYLOAD:
             raise AssertionError(f"a payload of {len(content)} bytes")
-        parts = self.coding.appends(unpack_header(pack_header(made), operation.header), memoryview(content))
+        take_apart: Callable[..., Any] = self.coding.appends
+        if operation.number is Operation.STORE_SEGMENTS:
+            take_apart = self.coding.stores
+        parts = take_apart(unpack_header(pack_header(made), operation.header), memoryview(content))
         answers: list[asyncio.Future[Reply[Any]]] = []
         for each, part in zip(asked, parts):
             asking = unpack_header(part.header, each.spec.header)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from typing import Optional
+from typing import Any, Callable, Optional
 
 import msgspec
 import numpy as np
@@ -14,15 +14,27 @@ from hypothesis import strategies as st
 
 from broker.coding import Coding
 from broker.credit import CREDIT, REPEAT_AFTER, REQUESTS
+from broker.rights import Standing
 from broker.sessions import Outgoing
 from broker.strikes import STRIKES
 from common.coding.recipe import digest
 from common.erasure import ErasureCode
 from common.errors import ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack_header
-from common.protocol.device_messages import Append
+from common.protocol.device_messages import Append, Store, Stored
 from common.protocol.envelope import Envelope, Kind, Operation
-from common.protocol.messages import MAX_CODED_SHARES, AppendSegment, Code, CodedBlock
+from common.protocol.messages import (
+    GRANTED,
+    MAX_CODED_SHARES,
+    NOWHERE,
+    Answer,
+    AppendSegment,
+    Code,
+    CodedBlock,
+    CodedImage,
+    CodedStore,
+    StoreSegments,
+)
 from tests.support.sample_broker import SampleBroker, SamplePeer, code, is_for, only, replies, requests
 from tests.support.sample_images import chance
 
@@ -237,3 +249,101 @@ def test_whatever_comes_is_coded_or_refused(k: int, n: int, content: bytes, shar
     except ProtocolError:
         return
     assert sum(memoryview(part.payload).nbytes for part in parts) == len(of) * (len(content) // k)
+
+
+# --- small images, whole
+
+
+SMALL = [b"a" * K * 32, chance("small", K * 96), chance("larger", K * (40 << 10))]  # the data blocks of each image
+SAID = [b"first commitment", b"second", b"third"]
+
+
+class Images(Cluster):
+    """Three images of one segment, on devices in another order each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coded = [coded(K, N, data) for data in SMALL]
+        self.places = [bytes(range(N)), bytes([5, 4, 3, 2, 1, 0]), bytes([0, NOWHERE, 2, 3, NOWHERE, 1])]
+        images = [
+            CodedImage(bytes([number]) * 16, len(blocks[0]), len(said), places)
+            for number, (blocks, said, places) in enumerate(zip(self.coded, SAID, self.places))
+        ]
+        stores = [CodedStore(device.device, bytes([place]) * 16) for place, device in enumerate(self.devices)]
+        self.whole = StoreSegments(K, N, stores, images)
+        self.content = b"".join(data + said for data, said in zip(SMALL, SAID))
+
+    def store(self, asked: Optional[StoreSegments] = None, content: Optional[bytes] = None) -> list[Outgoing]:
+        return self.client.ask(
+            Operation.STORE_SEGMENTS, asked or self.whole, self.content if content is None else content
+        )
+
+
+@pytest.fixture
+def images() -> Images:
+    return Images()
+
+
+def test_every_device_gets_the_shares_that_are_for_it_as_one_store(images: Images) -> None:
+    sent = images.store()
+    assert len(sent) == N
+    for place, message in enumerate(sent):
+        assert is_for(message, images.devices[place])
+        assert (message.envelope.operation, message.envelope.request_id) == (Operation.STORE, bytes([place]) * 16)
+        assert message.envelope.account != bytes(16), "it counts for who stores it"
+        parts = unpack_header(message.header, Store).parts(memoryview(message.payload))
+        expected = [
+            (number, share)
+            for number, places in enumerate(images.places)
+            for share in range(N)
+            if places[share] == place
+        ]
+        assert [(whole.encoding_id[0], whole.share) for whole, _, _ in parts] == expected
+        for whole, block, said in parts:
+            assert bytes(block) == images.coded[whole.encoding_id[0]][whole.share]
+            assert bytes(said) == SAID[whole.encoding_id[0]]
+            assert (whole.k, whole.n) == (K, N)
+
+
+def test_each_device_answers_for_its_own_shares(images: Images) -> None:
+    sent = images.store()
+    for place in (4, 0):
+        passed = only(images.devices[place].reply(sent[place], Stored(GRANTED, [Answer(Code.NO_ROOM)] * 2)))
+        assert is_for(passed, images.client)
+        assert (passed.envelope.request_id, passed.envelope.peer) == (bytes([place]) * 16, images.devices[place].device)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda whole: {"stores": whole.stores[:5]}, id="a share for a device that is not named"),
+        pytest.param(lambda whole: {"stores": [*whole.stores, whole.stores[0]]}, id="a device that gets nothing"),
+        pytest.param(lambda whole: {"images": whole.images[:2]}, id="more content than images"),
+        pytest.param(lambda whole: {"images": [], "stores": []}, id="nothing"),
+        pytest.param(lambda whole: {"n": 5}, id="a place too many"),
+        pytest.param(lambda whole: {"k": 7}, id="k over n"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused_whole(
+    images: Images, change: Callable[[StoreSegments], dict[str, Any]]
+) -> None:
+    refusal = images.store(msgspec.structs.replace(images.whole, **change(images.whole)))
+    assert code(refusal) is Code.MALFORMED
+
+
+def test_no_message_becomes_more_than_a_client_may_have_under_way() -> None:
+    """A commitment is repeated for each share: of four MiB sixteen times as much could be made."""
+    images = [CodedImage(b"e" * 16, 32, MAX_PAYLOAD - 64, bytes(16))]
+    asked = StoreSegments(2, 16, [CodedStore(b"d" * 16, b"r" * 16)], images)
+    with pytest.raises(ProtocolError, match="under way"):
+        _CODING.stores(asked, memoryview(bytes(MAX_PAYLOAD)))
+    spread = msgspec.structs.replace(images[0], places=bytes(range(16)))
+    stores = [CodedStore(bytes([number]) * 16, bytes([number]) * 16) for number in range(16)]
+    with pytest.raises(ProtocolError, match="under way"):
+        _CODING.stores(StoreSegments(2, 16, stores, [spread]), memoryview(bytes(MAX_PAYLOAD)))
+
+
+def test_what_an_add_only_client_may_not_commit_goes_to_nobody() -> None:
+    cluster = Images()
+    cluster.client = cluster.broker.client(standing=Standing.ADD_ONLY)
+    assert {code([refusal]) for refusal in cluster.store()} == {Code.NOT_ALLOWED}, "what cannot be read, for one"

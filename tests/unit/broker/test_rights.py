@@ -18,6 +18,7 @@ TABLE = {
     Operation.STATUS:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.PLACES:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.APPEND_SEGMENT:  (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.STORE_SEGMENTS:  (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.LOCATE:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.LIST:            (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.CHANGES:         (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),

@@ -144,7 +144,7 @@ class SimulatedClient:
         asked = []
         for share, device in placed:
             append = Append(encoding.encoding_id, share, segment, recipe.digest_of(segment, share))
-            asked.append(DeviceRequest(APPEND, append, row[share], device.device_id))
+            asked.append(DeviceRequest(APPEND, append, len(row[share]), row[share], device.device_id))
         data = b"".join(row[: recipe.k])
         return self.protocol.request_combined(APPEND_SEGMENT, header, data, asked, self._world.now)
 

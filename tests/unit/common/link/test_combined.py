@@ -12,7 +12,7 @@ from common.link.client_protocol import RESEND_AFTER, DeviceRequest, Request
 from common.link.connection import Change
 from common.link.replies import DeclinedError, Reply
 from common.protocol.envelope import Envelope, Kind, Operation
-from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty, Message
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty, Message, Welcome
 from common.protocol.operations import Of, Spec
 from tests.unit.common.link.test_client_protocol import WELCOME, Client
 
@@ -26,13 +26,14 @@ OF_TWO = BLOCK * 2  # the data blocks of a code of two
 class Combining(Client):
     """A client that asks several devices at once; its broker grants 4 requests, 2 of a device, 1000 bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, granted: Welcome = WELCOME) -> None:
         super().__init__()
         self.composed: list[dict[int, bytes]] = []  # the ids of each message that was made, by place
-        self.welcome()
+        self.change(Change.UP)
+        self.answer(Operation.HELLO, granted)
 
     def ask_all(self, devices: Sequence[bytes], payload: bytes = OF_TWO, block: bytes = BLOCK) -> list[Request]:
-        asked = [DeviceRequest(ALONE, Empty(), block, device) for device in devices]
+        asked = [DeviceRequest(ALONE, Empty(), len(block), lambda: block, device) for device in devices]
         requests = self.protocol.request_combined(TOGETHER, self._header, payload, asked, self.now)
         self.act()
         return requests
@@ -168,6 +169,18 @@ def test_once_all_is_over_each_fails(client: Combining) -> None:
     requests = client.ask_all(DEVICES[:3])
     assert {str(client.outcomes[request]) for request in requests} == {"closed"}
     assert client.together() == []
+
+
+def test_no_more_of_them_begin_than_a_device_may_have_under_way() -> None:
+    """As of three devices, where 16 requests are five times as many as a device takes: each fifth would go alone."""
+    client = Combining(Welcome(GRANTED, requests=16, requests_per_device=4, credit=10_000))
+    asked = [client.ask_all(DEVICES[:3]) for _ in range(9)]
+    assert len(client.together()) == 4
+    for requests in asked:
+        for request in requests:
+            client.reply(request, Acknowledged(GRANTED))
+    assert len(client.together()) == 9
+    assert client.alone() == []
 
 
 # --- the window
