@@ -206,4 +206,4 @@ class _Printer(Printer):
 
 
 def main() -> NoReturn:
-    run(commands, "consumer")
+    run(commands, "consumer", keeps_memory=True)

@@ -45,10 +45,11 @@ def application(about: str) -> typer.Typer:
     )
 
 
-def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
+def run(commands: typer.Typer, name: str, *, serves: bool = False, keeps_memory: bool = False) -> NoReturn:
     """Run a program's commands with the process's arguments and exit with the code of what happened.
 
-    A program that `serves` logs what it does, with the time; any other prints warnings and errors.
+    A program that `serves` logs what it does, with the time; any other prints warnings and errors. One that serves, or
+    `keeps_memory`, does not give what it freed back to the system.
     """
     prepare_streams()
     gc.set_threshold(_COLLECT_AFTER)
@@ -63,7 +64,7 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(style, tracebacks=debug))
     logging.basicConfig(level=level, handlers=[handler])
-    if serves:
+    if serves or keeps_memory:
         keep_freed_memory()
     # numpy handles bytes here: threads for linear algebra only slow the start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -193,8 +194,9 @@ def warn(text: str) -> None:
 def keep_freed_memory() -> None:
     """Keep up to 128 MiB of freed memory in each heap from now on; only with glibc.
 
-    A program that serves gets and frees blocks of 1 MiB all the time. glibc gives each back to the system, which clears
-    its pages anew at the next: a sixth of the processor time of broker and workers (docs/performance.md).
+    A program that serves or restores gets and frees blocks of 1 MiB all the time. glibc gives each back to the system,
+    which clears its pages anew at the next: a sixth of the processor time of broker and workers (docs/performance.md).
+    One that stores has whole images in memory, too, and would take a tenth more.
     """
     if not sys.platform.startswith("linux"):
         return
