@@ -206,6 +206,8 @@ class Server:
         asked = read_ask(body[0]) if len(body) == 1 else None
         if asked is not None:
             return self._grant_lane(side, routing_id, key, asked, now)
+        if self._lanes.find(routing_id) is not None:
+            return []  # peers choose their routing ids: who sees a lane's id on the wire would have its session
         payload = frames[3] if len(frames) > 3 else None
         return self._switchboard.receive(side, routing_id, key, body, payload, now)
 
@@ -268,7 +270,7 @@ class Server:
         lane = self._lanes.find(session.routing_id)
         try:
             if lane is not None:
-                self._send_on_lane(lane, frames)
+                self._send_on_lane(lane, [each.buffer if isinstance(each, zmq.Frame) else each for each in frames])
             else:
                 self._routers[session.side].send_multipart([session.routing_id, *frames], zmq.NOBLOCK, copy=False)
         except zmq.Again:

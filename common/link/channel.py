@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # Seconds for a grant, and again for the lane to stand. A person waits for a client.
 _PATIENCE = {Role.CLIENT: 1.0, Role.WORKER: 3.0}
+_DROPPED = 64  # messages at a time
 _PAUSE = 0.25  # seconds until another lane is asked for; whoever cuts each at once is given no more to do than that
 
 Socket = zmq.Socket[bytes]
@@ -150,12 +151,11 @@ class Channel:
         """The frames of a message that has come; zmq.Again where none has."""
         if self._state not in _UP or self.is_spoilt:
             raise zmq.Again
-        while True:
-            frames = [frame.buffer for frame in self.socket_in_use.recv_multipart(zmq.NOBLOCK, copy=False)]
-            if self._lane is not None:
-                break
-            if not is_answer(frames):  # else a grant that comes too late
-                return frames
+        frames = [frame.buffer for frame in self.socket_in_use.recv_multipart(zmq.NOBLOCK, copy=False)]
+        if self._lane is None:
+            if is_answer(frames):  # a grant that comes too late; each is a turn, however many a broker sends
+                raise zmq.Again
+            return frames
         try:
             return self._lane.opener.open(frames)
         except ProtocolError as error:
@@ -175,6 +175,8 @@ class Channel:
         _events(self._curve)  # whatever waits for messages finds its descriptor quiet again
         for change in self._monitor.changes():
             seen += self._curve_changed(change, now)
+        if self._lane is not None or (self._state is _State.ASKING and not self._has_asked):
+            self._drop_unasked()
         if self._state is _State.ASKING:
             seen += self._take_answer(now)
         if self._lane is not None:
@@ -186,6 +188,14 @@ class Channel:
                 )
             seen += self._go_on_with_curve()
         return seen
+
+    def _drop_unasked(self) -> None:
+        """No broker says anything on CURVE now; what one says all the same is not to pile up, or to wake anybody."""
+        for _ in range(_DROPPED):
+            try:
+                self._curve.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
 
     def _curve_changed(self, change: Change, now: float) -> list[Change]:
         if change is Change.UP:

@@ -8,7 +8,7 @@ from typing import Callable
 
 import pytest
 
-from tests.soak import aborts, fuzzing, hostile_schedules, strangers
+from tests.soak import aborts, fuzzing, hostile_schedules, lane_attacks, strangers
 from tests.soak.proof import Figures, Terms
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as only Linux shows them")
@@ -43,10 +43,29 @@ def test_a_message_without_end_costs_a_restart_and_nothing_that_was_acknowledged
 def test_mutated_messages_end_no_broker_and_it_serves_on(run: Callable[..., Figures]) -> None:
     figures = run(fuzzing.fuzzed_broker, 0.05)
     assert int(figures["messages by members"]) >= 500
+    assert int(figures["of these on lanes"]) >= 100
+    assert int(figures["answered there"]) > 0
 
 
 def test_mutated_messages_of_its_own_broker_end_no_worker(run: Callable[..., Figures]) -> None:
     assert run(fuzzing.fuzzed_worker, 0.2)["messages"] == 2000
+
+
+def test_garbage_on_a_lane_by_its_member_or_a_thief_ends_that_lane_only(run: Callable[..., Figures]) -> None:
+    figures = run(lane_attacks.garbled_lanes, 0.1)
+    assert (figures["lanes garbled"], figures["tokens stolen"]) == (40, 10)
+
+
+def test_asking_for_lanes_without_end_takes_neither_memory_nor_service(run: Callable[..., Figures]) -> None:
+    assert int(run(lane_attacks.asks_without_end, 0.1)["asks"]) >= 4000
+
+
+def test_a_worker_that_is_lied_to_about_lanes_is_neither_lost_nor_busy(run: Callable[..., Figures]) -> None:
+    assert run(lane_attacks.lies_to_a_worker, 1.0)["lies"] == 9
+
+
+def test_a_client_that_is_lied_to_about_lanes_goes_on_by_another_broker(run: Callable[..., Figures]) -> None:
+    assert run(lane_attacks.lies_to_a_client, 1.0)["lies"] == 9
 
 
 def test_eight_clients_that_flood_a_stopped_device_take_neither_memory_nor_service(

@@ -6,6 +6,7 @@ out for a while. Everything stays on 127.0.0.1.
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -126,6 +127,12 @@ def resident(pid: int) -> int:
     except FileNotFoundError:
         return 0
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS")), 0)
+
+
+def processor_seconds(pid: int) -> float:
+    """Seconds of processor, user's and system's, that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def child_of(pid: int) -> Optional[int]:

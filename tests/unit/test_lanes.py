@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Iterator
@@ -19,13 +20,31 @@ from common.errors import RefusedError
 from common.link import channel
 from common.link.channel import Channel
 from common.link.connection import Change
-from common.link.lane import ask, new_secret, read_grant
+from common.link.lane import REFUSAL, ask, new_secret, read_grant
 from common.link.link import Link, run_with_link
 from common.link.sockets import ConnectionMonitor, make_dealer, make_lane_dealer
 from common.membership.identity import ClientIdentity, KeyPair
-from common.protocol.messages import Empty
+from common.protocol.codec import pack, pack_header, unpack_header
+from common.protocol.device_messages import Append
+from common.protocol.envelope import Kind, Operation, decode_envelope
+from common.protocol.messages import (
+    GRANTED,
+    PROTOCOL_VERSION,
+    Acknowledged,
+    Announce,
+    Empty,
+    Hello,
+    Register,
+    Registered,
+    ReplyHeader,
+    Status,
+    Welcome,
+)
 from common.protocol.operations import STATUS, Role
+from common.vault.keys import VaultKey
 from tests.soak.gate import gate
+from tests.soak.hostile_peers import Peer, request
+from tests.soak.lying_broker import Granting, LyingBroker
 from tests.support.lane_relay import LaneRelay, Meddling, Message, honestly, relayed
 from tests.support.ports import own_base_port
 from tests.support.programs import wait_until
@@ -84,8 +103,8 @@ def seen_by(changes: Callable[[], list[Change]]) -> Change:
     return seen[0]
 
 
-def channel_up(context: zmq.Context[Any], pair: KeyPair, address: BrokerAddress) -> Channel:
-    made = Channel(context, pair, address, Role.CLIENT, heartbeats=True)
+def channel_up(context: zmq.Context[Any], pair: KeyPair, address: BrokerAddress, role: Role = Role.CLIENT) -> Channel:
+    made = Channel(context, pair, address, role, heartbeats=True)
     made.connect()
     assert seen_by(lambda: made.changes(time.monotonic())) is Change.UP
     return made
@@ -294,3 +313,118 @@ def test_a_broker_that_is_too_busy_to_grant_is_spoken_with_over_curve(
 ) -> None:
     monkeypatch.setattr(channel, "_PATIENCE", {Role.CLIENT: 0.0})
     status_over(client, 3)
+
+
+def test_who_calls_itself_by_a_lanes_id_gets_and_spoils_nothing_of_its_session(
+    broker: RunningBroker, client: ClientIdentity, context: zmq.Context[Any]
+) -> None:
+    """The id goes in clear, and whoever connects with CURVE says by which routing id."""
+    over = channel_up(context, client.key_pair, broker.address)
+    assert answered(over, request(Operation.HELLO, Hello(PROTOCOL_VERSION)), Welcome)
+    (lane,) = broker.lanes._lanes.values()
+    other = make_dealer(context, broker.admit(Standing.CLIENT), broker.pair.public)
+    other.setsockopt(zmq.ROUTING_ID, lane.lane_id)
+    other.rcvtimeo = 1000 * PATIENCE
+    other.connect(broker.address.endpoint(Role.CLIENT))
+    other.send_multipart(request(Operation.HELLO, Hello(PROTOCOL_VERSION)))
+    other.send(ask(new_secret()))
+    assert read_grant(memoryview(other.recv())) is not None, "by now the broker has had the message before it"
+    assert answered(over, request(Operation.STATUS, Empty()), Status), "nothing else was told it"
+    over.close()
+
+
+def answered(over: Channel, frames: list[bytes], shape: type[ReplyHeader]) -> bool:
+    """Whether the next answer that comes is granted, and is to these frames."""
+    over.send(frames)
+    got = next_of(over, Kind.REPLY)
+    ours = decode_envelope(got[0]).request_id == decode_envelope(frames[0]).request_id
+    return ours and unpack_header(got[1], shape).answer.granted
+
+
+def next_of(over: Channel, kind: Kind) -> list[memoryview]:
+    """The next message of this kind."""
+    got: list[memoryview] = []
+
+    def come() -> bool:
+        over.changes(time.monotonic())
+        with contextlib.suppress(zmq.Again):
+            got[:] = over.receive()
+        return bool(got) and decode_envelope(got[0]).kind is kind
+
+    wait_until(come, "a message")
+    return got
+
+
+def test_payloads_pass_between_who_has_a_lane_and_who_has_none(
+    broker: RunningBroker, context: zmq.Context[Any]
+) -> None:
+    pair = broker.admit(Standing.WORKER)
+    device = channel_up(context, pair, broker.address, Role.WORKER)
+    assert answered(device, request(Operation.REGISTER, Register(PROTOCOL_VERSION, 0, 0, 0)), Registered)
+    assert answered(device, [*request(Operation.ANNOUNCE, Announce(True)), pack([])], Acknowledged)
+    client = Peer(context, broker.admit(Standing.CLIENT), broker.pair.public, broker.address.client_port)
+    client.hello(VaultKey.generate())
+    header = Append(b"e" * 16, 0, 0, b"d" * 32)
+    client.send([*request(Operation.APPEND, header, pair.device_id, 1 << 20), b"to the device"])
+    came = next_of(device, Kind.REQUEST)
+    assert bytes(came[2]) == b"to the device"
+    device.send([decode_envelope(came[0]).reply().encode(), pack_header(Acknowledged(GRANTED)), b"to the client"])
+    assert client.socket.poll(1000 * PATIENCE)
+    assert client.socket.recv_multipart()[2:] == [b"to the client"]
+    device.close()
+
+
+@pytest.fixture
+def lying() -> Iterator[LyingBroker]:
+    broker = LyingBroker(Granting.HONESTLY)
+    yield broker
+    broker.close()
+
+
+def channel_to(lying: LyingBroker, context: zmq.Context[Any]) -> Channel:
+    """A channel that is up, and over which something was said."""
+    over = Channel(context, KeyPair.generate(), lying.address, Role.WORKER)
+    over.connect()
+
+    def is_up() -> bool:
+        lying.serve(0.0)
+        return Change.UP in over.changes(time.monotonic())
+
+    wait_until(is_up, "the channel")
+    over.send(request(Operation.REPORT, Empty()))
+    wait_until(lambda: lying.serve(0.01) > 0, "what was said")
+    return over
+
+
+def test_what_a_broker_sends_over_curve_beside_a_lane_does_not_pile_up(
+    lying: LyingBroker, context: zmq.Context[Any]
+) -> None:
+    over, left = channel_to(lying, context), 1500
+    assert lying.heard_on_lanes == 1
+
+    def all_sent() -> bool:
+        nonlocal left
+        while left and lying.say_over_curve([bytes(60), b"", bytes(1 << 16)]):
+            left -= 1
+        assert over.changes(time.monotonic()) == []
+        return left == 0
+
+    wait_until(all_sent, "all taken, and dropped")
+    over.close()
+
+
+def test_grants_that_nobody_waits_for_are_taken_one_at_a_time(lying: LyingBroker, context: zmq.Context[Any]) -> None:
+    """However many a broker sends, whoever receives does something else between them."""
+    lying.granting = Granting.NONE
+    over = channel_to(lying, context)
+    wait_until(over.has_messages, "the answer")
+    over.receive()
+    for frames in ([REFUSAL], [REFUSAL], [b"e" * 60, b"header"]):
+        assert lying.say(frames)
+    for _ in range(2):
+        wait_until(over.has_messages, "a grant")
+        with pytest.raises(zmq.Again):
+            over.receive()
+    wait_until(over.has_messages, "the message")
+    assert [bytes(frame) for frame in over.receive()] == [b"e" * 60, b"header"]
+    over.close()
