@@ -570,6 +570,16 @@ class Catalog:
         bits = -1 if changed is None else self.rows.bits(changed)
         return self.rows.to_look_at(refs, bits, self.rows.bits(away), limit)
 
+    def is_simply_whole(self, encoding_id: bytes, away: int) -> bool:
+        """Whether an encoding that `hold` was asked for has each share once, on devices that are here, and no more.
+
+        `away`: bits of devices that are not here. False also of some that are whole: of those more is known.
+        """
+        plain = self._entries.plain(encoding_id)
+        if plain is None or plain.devices & away or encoding_id in self.tombstones:
+            return False
+        return self.rows.is_complete(plain)
+
     @property
     def several(self) -> set[tuple[bytes, bytes]]:
         """Owners and object ids that have several encodings."""

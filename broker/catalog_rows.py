@@ -374,6 +374,10 @@ class CatalogRows:
     def _pack_places(self, places: Iterable[Place]) -> bytes:
         return b"".join([bytes((share,)) + self.slot_of(device).to_bytes(2, "big") for share, device in places])
 
+    def is_complete(self, plain: Plain) -> bool:
+        """Whether there is each of its shares, once, and each on another device."""
+        return bool(plain.claim) and self._count_apart(plain.places) == plain.claim[1]
+
     def _count_apart(self, packed: bytes) -> int:
         """How many places these are, where each is of another share, on another device; else 0."""
         count = self._apart.get(packed)

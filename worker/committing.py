@@ -49,7 +49,7 @@ class PendingCommit:
 
     @property
     def granted(self) -> bool:
-        return self.answer.granted
+        return self.answer is GRANTED
 
     def kept(self, place: Place) -> KeptShare:
         """As it is held from now on."""

@@ -470,20 +470,20 @@ class Index:
         for kept in copies:
             self._number(None, kept)
             rows.append(self._row(kept, self.sequence))
-            self._count(kept, 1)
             self._changed[kept.key] = kept.announced if kept.here else None
+        self._count(copies, 1)
         self._ask(_ENTER_SHARE, rows, each=True)
 
     def change(self, before: KeptShare, after: KeptShare) -> None:
         """Change what is known of a copy."""
         require_transition(before.state, after.state)
-        self._count(before, -1)
+        self._count([before], -1)
         self._number(before, after)
         changed = self.sequence
         if _announced(before) == _announced(after):
             ((changed,),) = self._ask("SELECT changed FROM share WHERE serial = ?", (after.serial,))
         self._ask(_ENTER_SHARE, self._row(after, changed))
-        self._count(after, 1)
+        self._count([after], 1)
         if before.place.pack not in (0, after.place.pack):
             self.moved(before.serial, before.place.pack)
         if (before.state, before.announced) != (after.state, after.announced):
@@ -493,7 +493,7 @@ class Index:
         require_transition(kept.state, None)
         self._number(kept, None)
         self._ask("DELETE FROM share WHERE serial = ?", (kept.serial,))
-        self._count(kept, -1)
+        self._count([kept], -1)
         self._changed[kept.key] = None
 
     def _number(self, before: Optional[KeptShare], after: Optional[KeptShare]) -> None:
@@ -521,13 +521,18 @@ class Index:
         named = kept.serial, share.encoding_id, share.share, kept.state, kept.counts_for, kept.place.pack
         return *named, _check(content) + content, changed
 
-    def _count(self, kept: KeptShare, sign: int) -> None:
-        name = int(kept.state), kept.counts_for
-        usage = self._usage.setdefault(name, [0, 0])
-        usage[0] += sign
-        usage[1] += sign * kept.size
-        self._touched.add(name)
-        self.count_living(kept.place, sign)
+    def _count(self, copies: Sequence[KeptShare], sign: int) -> None:
+        for kept in copies:
+            name = int(kept.state), kept.counts_for
+            usage = self._usage.setdefault(name, [0, 0])
+            usage[0] += sign
+            usage[1] += sign * kept.size
+            self._touched.add(name)
+            self.count_living(kept.place, sign)
+            if kept.amendment is not None or kept.superseded:
+                self._count_amendments(kept, sign)
+
+    def _count_amendments(self, kept: KeptShare, sign: int) -> None:
         for place in kept.amendments:
             self.count_living(place, sign)
             self._ask(_ENTER_AMENDMENT if sign > 0 else _FORGET_AMENDMENT, (place.pack, kept.serial))

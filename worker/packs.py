@@ -117,10 +117,11 @@ class Packs:
         pieces: list[bytes] = []
         start = end = pack.size
         for record in records:
-            frame = make_frame(record.kind, record.key, record.serial, record.about, record.body, good=record.good)
-            pieces += [encode_frame(frame, pack.salt), record.body]
-            places.append(Place(number, end + FRAME_SIZE, len(record.body)))
-            end += FRAME_SIZE + len(record.body)
+            kind, key, serial, about, body, good = record
+            pieces += [encode_frame(make_frame(kind, key, serial, about, body, good=good), pack.salt), body]
+            end += FRAME_SIZE
+            places.append(Place(number, end, len(body)))
+            end += len(body)
         try:
             self._disk.append(pack.descriptor, b"".join(pieces))
         except OSError:

@@ -76,7 +76,8 @@ def mapping_for(commitment: Commitment, owner: bytes) -> Optional[bytes]:
 
 def size_of(commitment: Commitment) -> int:
     """Bytes of what has no fixed size in a commitment."""
-    return len(commitment.recipe) + len(commitment.mapping) + sum(len(grant.mapping) for grant in commitment.grants)
+    size = len(commitment.recipe) + len(commitment.mapping)
+    return size + sum(len(grant.mapping) for grant in commitment.grants) if commitment.grants else size
 
 
 class RecordPrefix(NamedTuple):

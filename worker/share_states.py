@@ -98,6 +98,8 @@ class KeptShare(msgspec.Struct, array_like=True, frozen=True):
     @property
     def size(self) -> int:
         """Bytes that it takes, its amendments with it."""
+        if self.amendment is None and not self.superseded:
+            return self.place.length
         return self.place.length + sum(place.length for place in self.amendments)
 
     @property

@@ -28,7 +28,7 @@ from typing import Callable, NamedTuple, Optional, Protocol, Union
 from common.coding.recipe import Recipe, digest
 from common.errors import IntegrityError
 from common.protocol.codec import pack
-from common.protocol.device_messages import Open, SegmentRange, WholeShare
+from common.protocol.device_messages import Open, SegmentRange, SignedCommitment, WholeShare
 from common.protocol.messages import MAX_SHARES, Code
 from worker.disk import Disk, Entry
 from worker.format_version import UnknownVersionError
@@ -88,13 +88,15 @@ class Body(Protocol):
 
 
 class MemoryBody:
-    def __init__(self, room: int, *content: Union[bytes, memoryview]) -> None:
+    def __init__(self, room: int, content: bytes = b"") -> None:
         """`room`: bytes that it may take, as far as is known."""
         self.room = room
-        self._content = bytearray(b"".join(content))
-        self.size = len(self._content)
+        self._content: Union[bytes, bytearray] = content  # the former until something is appended
+        self.size = len(content)
 
     def append(self, data: Union[bytes, memoryview]) -> None:
+        if isinstance(self._content, bytes):
+            self._content = bytearray(self._content)
         self._content += data
         self.size = len(self._content)
 
@@ -102,14 +104,14 @@ class MemoryBody:
         return bytes(self._content[offset : offset + length])
 
     def truncate(self, length: int) -> None:
-        del self._content[length:]
+        self._content = self._content[:length]
         self.size = length
 
     def close(self) -> None:
         pass
 
     def remove(self) -> None:
-        self._content.clear()
+        self._content = b""
 
 
 class FileBody:
@@ -154,6 +156,7 @@ class StagedShare:
     dropped: bool = False
     idle: bool = False  # may be dropped for another
     ending: bool = False  # is about to be committed
+    finished: bool = False  # has its trailer
 
     @property
     def key(self) -> ShareKey:
@@ -201,7 +204,9 @@ class StagedShare:
 
     def finish(self, trailer: ShareTrailer) -> None:
         """Write trailer and footer; the record is then whole, but neither durable nor in its place."""
-        self.body.append(encode_ending(pack(self.header), trailer, self.size))
+        if not self.finished:
+            self.body.append(encode_ending(pack(self.header), trailer, self.size))
+            self.finished = True
 
     def offsets(self, recipe: Recipe) -> list[int]:
         """Where each segment's block is; IntegrityError where the blocks are not the ones the recipe names."""
@@ -367,25 +372,27 @@ class StagedShares:
         self,
         share: WholeShare,
         recipe: Recipe,
-        owner: bytes,
+        signed: SignedCommitment,
         payer: Payer,
         block_digest: bytes,
         block: memoryview,
         now: float,
     ) -> Optional[StagedShare]:
-        """Keep a checked share of one block in memory, about to be committed.
+        """Keep a checked share of one block in memory, whole with its trailer, about to be committed.
 
         None where its owner stores it already, or there is no place for it in memory.
         """
-        key, expected = (share.encoding_id, share.share), len(block) + OVERHEAD
+        owner, key, expected = signed.commitment.owner, (share.encoding_id, share.share), len(block) + OVERHEAD
         full = len(self._shares) >= _MAX_STAGED or self._in_memory + expected > _MOST_IN_MEMORY
         if full or expected > MAX_PACKED or (key, owner) in self._shares:
             return None
         header = share_header(*key, share.k, share.n, recipe.block_size)
-        start = pack(header) + record_prefix(0, block_digest, len(block))
-        body = MemoryBody(expected, start, block)
+        packed = pack(header)
+        start = packed + record_prefix(0, block_digest, len(block))
+        ending = encode_ending(packed, ShareTrailer(signed, [len(start)]), len(start) + len(block))
+        body = MemoryBody(expected, b"".join((start, block, ending)))
         blocks = {0: StagedBlock(len(start), len(block), block_digest)}
-        staged = StagedShare(body, header, owner, payer, expected, now, now, blocks, ending=True)
+        staged = StagedShare(body, header, owner, payer, expected, now, now, blocks, ending=True, finished=True)
         self._shares[key, owner] = staged
         self._in_memory += expected
         return staged

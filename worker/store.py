@@ -307,7 +307,7 @@ class ShareStore:
             or self._verifier.fault(signed, share.encoding_id) is not None
         ):
             return None
-        staged = self._staged.take_whole(share, recipe, owner, payer, block_digest, block, now)
+        staged = self._staged.take_whole(share, recipe, signed, payer, block_digest, block, now)
         if staged is None:
             return None
         return PendingCommit(staged, ShareTrailer(signed, [staged.blocks[0].offset]), recipe.share_bytes)

@@ -143,9 +143,12 @@ class Survey:
     def _look_at_all(self, encoding_ids: list[bytes], now: float) -> None:
         self._catalog.hold(encoding_ids)
         self._findings.hold(encoding_ids)
+        away = self._catalog.rows.bits(self._not_here())
         for encoding_id in encoding_ids:
             self._unlooked.pop(encoding_id, None)
-            self._look_at(encoding_id, now)
+            is_as_before = self._findings.get(encoding_id) is None and encoding_id not in self._urgent
+            if not (is_as_before and self._catalog.is_simply_whole(encoding_id, away)):
+                self._look_at(encoding_id, now)
         self._findings.write()
 
     def _go_on(self, limit: int) -> list[bytes]:
@@ -174,10 +177,12 @@ class Survey:
         return self._round
 
     def _not_whole_of(self, going: _Round, refs: range, limit: int) -> list[bytes]:
-        away = [device for device in self._catalog.devices() if self.presence(device) is not Presence.HERE]
-        found = self._catalog.to_look_at(refs, going.changed, away, limit)
+        found = self._catalog.to_look_at(refs, going.changed, self._not_here(), limit)
         going.next_ref = found[-1][0] + 1 if len(found) == limit else refs.stop
         return [encoding_id for _, encoding_id in found]
+
+    def _not_here(self) -> list[bytes]:
+        return [device for device in self._catalog.devices() if self.presence(device) is not Presence.HERE]
 
     @property
     def current(self) -> bool:

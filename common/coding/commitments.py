@@ -75,32 +75,28 @@ class _KnownTree:
 
     def __init__(self, key: bytes, signature: bytes, height: int) -> None:
         self.name = key, signature, height
-        self._nodes: dict[tuple[int, int], bytes] = {}  # height, place in it → node
+        self._known: dict[tuple[int, int], tuple[bytes, list[bytes]]] = {}  # height, place in it → node, path from it
 
     def add(self, signature: CommitmentSignature, way: Sequence[bytes]) -> None:
-        """Add the nodes on a way that leads to the signed root, and those beside it."""
-        position = signature.position
+        """Add the nodes on a way that leads to the signed root, or to a node that is known, and those beside them."""
+        position, path = signature.position, signature.path
         for height, node in enumerate(way):
-            self._nodes[height, position >> height] = node
-        for height, sibling in enumerate(signature.path):
-            self._nodes[height, position >> height ^ 1] = sibling
+            self._known[height, position >> height] = node, path[height:]
+            if height + 1 < len(way):
+                self._known[height, position >> height ^ 1] = path[height], [node, *path[height + 1 :]]
 
     def has(self, signature: CommitmentSignature, leaf: bytes) -> bool:
         """Whether a leaf is under the signature, by the very path that it says; adds what is news."""
         if _name(signature) != self.name:
             return False
-        nodes, position, way = self._nodes, signature.position, [leaf]
-        for height, sibling in enumerate(signature.path):
-            place = position >> height
-            if nodes.get((height, place)) == way[-1]:
+        position, path, way = signature.position, signature.path, [leaf]
+        for height, sibling in enumerate(path):
+            if (height, position >> height) in self._known:
                 break
-            way.append(_node(sibling, way[-1]) if place & 1 else _node(way[-1], sibling))
+            way.append(_node(sibling, way[-1]) if position >> height & 1 else _node(way[-1], sibling))
         joined = len(way) - 1
-        if nodes.get((joined, position >> joined)) != way[-1]:
+        if self._known.get((joined, position >> joined)) != (way[-1], path[joined:]):
             return False
-        for height in range(joined, len(signature.path)):
-            if nodes.get((height, position >> height ^ 1)) != signature.path[height]:
-                return False
         if joined:
             self.add(signature, way)
         return True
@@ -117,6 +113,7 @@ class CommitmentVerifier:
     def __init__(self) -> None:
         self._good: OrderedDict[tuple[bytes, bytes, bytes], None] = OrderedDict()  # key, signature, statement
         self._tree = _KnownTree(b"", b"", 0)
+        self._signer = b"", b""  # the last one's key, and its id
 
     def fault(self, signed: SignedCommitment, wanted_id: bytes) -> Optional[str]:
         """Why this is no word of the owner's about the encoding with this id; None where it is."""
@@ -129,7 +126,10 @@ class CommitmentVerifier:
             for transfer, owner in zip(commitment.transfers, owners):
                 if not self._is_signed(transfer.owner_key, transfer.signature, transfer_statement(wanted_id, owner)):
                     return "an owner before did not sign that it is the next one's"
-        if signed.depositor is not None and (keys[-1:] != [signature.key] or commitment.revision != 1):
+        if signature.key != self._signer[0]:
+            self._signer = signature.key, owner_id(signature.key)
+        is_deposit = self._signer[1] != commitment.owner
+        if is_deposit and (keys[-1:] != [signature.key] or commitment.revision != 1):
             return "it is signed by another than its owner"
         leaf = leaf_of(commitment)
         if self._tree.has(signature, leaf):

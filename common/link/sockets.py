@@ -184,12 +184,8 @@ class ConnectionMonitor:
     def changes(self) -> list[Change]:
         """What happened since the last call; never waits."""
         seen: list[Change] = []
-        while True:
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return seen
-            told = parse_monitor_message(frames)
+        while int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            told = parse_monitor_message(self.socket.recv_multipart(zmq.NOBLOCK))
             change = _MEANING.get(int(told["event"]))
             if change is Change.NO_HANDSHAKE and int(told["value"]) in _TIMED_OUT:
                 change = Change.MUTE
@@ -198,6 +194,7 @@ class ConnectionMonitor:
             if change is not None:
                 self._shaking_hands = change is Change.DOWN
                 seen.append(change)
+        return seen
 
     def close(self) -> None:
         self._watched.disable_monitor()

@@ -605,3 +605,25 @@ def test_a_tombstone_is_forgotten_when_it_ends() -> None:
     assert catalog.tombstones.expire(999) == []
     assert catalog.tombstones.expire(1000) == [ENCODING]
     assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1
+
+
+# --- what need not be looked at
+
+
+def test_what_is_whole_on_devices_that_are_here_is_known_from_its_row() -> None:
+    catalog = full_catalog()
+    catalog.announce(DEVICES[0], [share(0, OTHER_ENCODING, OTHER_OBJECT)])
+    catalog.hold([ENCODING, OTHER_ENCODING, b"g" * 16])
+    assert catalog.is_simply_whole(ENCODING, away=0)
+    assert not catalog.is_simply_whole(ENCODING, catalog.rows.bits(DEVICES[5:]))
+    assert not catalog.is_simply_whole(OTHER_ENCODING, away=0)  # five shares are missing
+    assert not catalog.is_simply_whole(b"g" * 16, away=0)  # nothing was said of it
+
+
+def test_what_was_deleted_or_has_a_copy_too_many_is_looked_at() -> None:
+    deleted, doubled = full_catalog(), full_catalog()
+    deleted.add_tombstones(DEVICES[0], [told(tombstone())], today=0)
+    doubled.announce(b"s" * 16, [share(0)])
+    for catalog in (deleted, doubled):
+        catalog.hold([ENCODING])
+        assert not catalog.is_simply_whole(ENCODING, away=0)
