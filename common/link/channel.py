@@ -172,10 +172,10 @@ class Channel:
     def changes(self, now: float) -> list[Change]:
         """What happened to the connection since the last call; never waits. To be called several times a second."""
         seen: list[Change] = []
-        _events(self._curve)  # whatever waits for messages finds its descriptor quiet again
+        unread = _events(self._curve) & zmq.POLLIN  # whatever waits for messages finds its descriptor quiet again
         for change in self._monitor.changes():
             seen += self._curve_changed(change, now)
-        if self._lane is not None or (self._state is _State.ASKING and not self._has_asked):
+        if unread and (self._lane is not None or (self._state is _State.ASKING and not self._has_asked)):
             self._drop_unasked()
         if self._state is _State.ASKING:
             seen += self._take_answer(now)
