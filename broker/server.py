@@ -214,7 +214,11 @@ class Server:
     # --- lanes
 
     def _grant_lane(self, side: Side, routing_id: bytes, key: bytes, asked: bytes, now: float) -> list[Outgoing]:
-        """Grant a member a lane, or refuse it; its lane before is over."""
+        """Grant a member a lane, or refuse it; its lane before is over. Asking without end is a breach as any flood."""
+        if self._switchboard.bans.banned(key, now):
+            return []
+        if self._switchboard.bans.strikes.asked_for_lane(key, now):
+            return self._switchboard.strike(key, "a flood of asks for lanes", now)
         answer, former = REFUSAL, None
         if self._queries.standing_of(key) in _MEMBERS and self._admits(key, side.value) is None:
             answer, former = self._lanes.grant(side, routing_id, key, asked, now)

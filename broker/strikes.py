@@ -4,7 +4,7 @@ What counts is only what no honest peer does, however slow, lossy or killed in b
 
     a malformed message         wrong number of frames, no envelope, a header or payload of another shape
     a false credit              a payload larger than its credit, a credit over the limit, one request id for two things
-    a flood                     a thousand requests over the granted credit within a second
+    a flood                     a thousand requests over the granted credit within a second, or 256 asks for lanes
     an answer to nothing        a device that answered more often than it was asked
 
 What does not count: late answers, requests and answers that come twice, a client that is over its credit for a while
@@ -34,6 +34,8 @@ STRIKES = 3
 WITHIN = 60.0  # seconds in which they come
 BANNED_FOR = 60.0  # seconds
 FLOOD = 1024  # requests over the credit within a second; an honest connection asks again at most some 100 times
+# An honest program asks once when it connects, then four times a second at most. To answer costs more than to ask.
+ASKS = 256
 _FLOOD_PERIOD = 1.0  # seconds
 _ALLOWANCE = 128  # answers to what a connection that is lost, or another broker process, had asked
 _MAX_OWED = 1 << 20
@@ -48,6 +50,8 @@ class _Conduct:
     banned_until: float = 0.0
     over_since: float = 0.0
     over: int = 0  # requests over the credit since then
+    asks_since: float = 0.0
+    asks: int = 0  # for lanes since then
     owed: int = _ALLOWANCE  # answers that may still come
 
 
@@ -80,6 +84,17 @@ class Strikes:
         if conduct.over < FLOOD:
             return False
         conduct.over = 0
+        return True
+
+    def asked_for_lane(self, key: bytes, now: float) -> bool:
+        """A peer asked for a lane; whether so many did that it is a flood."""
+        conduct = self._conduct(key)
+        if now - conduct.asks_since >= _FLOOD_PERIOD:
+            conduct.asks_since, conduct.asks = now, 0
+        conduct.asks += 1
+        if conduct.asks < ASKS:
+            return False
+        conduct.asks = 0
         return True
 
     # --- answers that a device has still to give

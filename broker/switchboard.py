@@ -179,11 +179,14 @@ class Switchboard:
         return [reply]
 
     def _strike(self, session: Session, why: str, now: float) -> list[Outgoing]:
-        """The peer broke the protocol; where it is banned, all its connections are forgotten."""
-        if not self.bans.strike(session.public_key, why, now):
+        return self.strike(session.public_key, why, now)
+
+    def strike(self, public_key: bytes, why: str, now: float) -> list[Outgoing]:
+        """A peer with this key broke the protocol; where it is banned, all its connections are forgotten."""
+        if not self.bans.strike(public_key, why, now):
             return []
-        ended = [other for other in self._sessions.values() if other.public_key == session.public_key]
-        return [message for other in ended for message in self.forget(other)]
+        ended = [session for session in self._sessions.values() if session.public_key == public_key]
+        return [message for session in ended for message in self.forget(session)]
 
     def _refuse_malformed(self, session: Session, envelope: Envelope, why: str, now: float) -> list[Outgoing]:
         return [refuse(session, envelope, Code.MALFORMED, why), *self._strike(session, why, now)]

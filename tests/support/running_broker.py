@@ -72,6 +72,10 @@ class RunningBroker:
         """Whether a device has registered and announced all that it holds."""
         return self._server._queries.devices.alive(device, self._server._time())
 
+    def bans(self, public_key: bytes) -> bool:
+        """Whether who has this key is not heard now."""
+        return self._server._switchboard.bans.banned(public_key, self._server._time())
+
     @property
     def lanes(self) -> Lanes:
         """Those that it has granted."""

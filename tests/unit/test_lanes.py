@@ -428,3 +428,20 @@ def test_grants_that_nobody_waits_for_are_taken_one_at_a_time(lying: LyingBroker
     wait_until(over.has_messages, "the message")
     assert [bytes(frame) for frame in over.receive()] == [b"e" * 60, b"header"]
     over.close()
+
+
+def test_who_asks_for_lanes_without_end_is_not_heard_for_a_while(
+    broker: RunningBroker, client: ClientIdentity, context: zmq.Context[Any]
+) -> None:
+    flooding = broker.admit(Standing.CLIENT)
+    curve = make_dealer(context, flooding, broker.pair.public)
+    curve.sndtimeo = 1000 * PATIENCE
+    curve.connect(broker.address.endpoint(Role.CLIENT))
+
+    def is_banned() -> bool:
+        for _ in range(500):
+            curve.send(ask(new_secret()))
+        return broker.bans(flooding.public)
+
+    wait_until(is_banned, "it is not heard")
+    status_over(client)

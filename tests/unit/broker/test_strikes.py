@@ -6,7 +6,7 @@ import pytest
 
 from broker.credit import REPEAT_AFTER, REQUESTS
 from broker.sessions import Outgoing
-from broker.strikes import _ALLOWANCE, _MAX_KEYS, BANNED_FOR, FLOOD, STRIKES, WITHIN, Strikes
+from broker.strikes import _ALLOWANCE, _MAX_KEYS, ASKS, BANNED_FOR, FLOOD, STRIKES, WITHIN, Strikes
 from common.protocol.codec import MAX_PAYLOAD, pack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.messages import GRANTED, Acknowledged, Code, Empty
@@ -168,3 +168,11 @@ def test_what_another_version_says_first_is_no_strike(broker: SampleBroker, oper
         greeting = Envelope(Kind.REQUEST, operation, b"r" * 16).encode()
         assert code(peer.send(greeting, b"\x99" + b"\xc0" * 9)) is Code.MALFORMED
     assert peer.ask(operation, Empty()) != []
+
+
+def test_asks_for_lanes_are_a_flood_at_so_many_within_a_second() -> None:
+    strikes = Strikes()
+    assert not any(strikes.asked_for_lane(KEY, 0.0) for _ in range(ASKS - 1))
+    assert not any(strikes.asked_for_lane(KEY, 1.0) for _ in range(ASKS - 1)), "another second"
+    assert strikes.asked_for_lane(KEY, 1.5)
+    assert not strikes.asked_for_lane(KEY, 1.5), "counted anew"
