@@ -15,7 +15,8 @@ _MOST = 4  # ports that one draws beyond its base port, and that must not be the
 def own_base_port(brokers: int = 1) -> int:
     """A base port from which on the ports of so many brokers are free, and nobody beside draws any of them."""
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:], os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
-    own = part(SEARCHED, int(worker), int(workers))
+    # A worker that ended is replaced by one with a number of its own.
+    own = part(SEARCHED, int(worker) % int(workers), int(workers))
     return find_base_port(brokers, own[: -_MOST // 2])
 
 
