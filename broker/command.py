@@ -117,7 +117,7 @@ _LEAST_MEMORY = 128 << 20  # bytes; a broker at rest has some 50 MiB
 _WORKER_PORT = typer.Option(WORKER_PORT, envvar="TESSERA_WORKER_PORT", min=1, max=65535, help="Port for workers.")
 
 
-class Wire(str, enum.Enum):
+class Wire(enum.Enum):
     """What messages travel on, once CURVE has admitted their peer."""
 
     LANE = "lane"
@@ -125,7 +125,7 @@ class Wire(str, enum.Enum):
 
 
 _WIRE = typer.Option(
-    Wire.LANE,
+    Wire.LANE.value,
     envvar="TESSERA_WIRE",
     help="What messages travel on: a lane of AES-256-GCM beside the CURVE connection that grants it, or CURVE alone, "
     "which needs no third port and is slower.",

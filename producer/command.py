@@ -110,7 +110,7 @@ def store(
         None, "--for", envvar="TESSERA_FOR", help="Store for a contact, who alone can restore it then."
     ),
     code: CodeAt = typer.Option(
-        CodeAt.BROKER,
+        CodeAt.BROKER.value,
         "--code",
         envvar="TESSERA_CODE",
         help="Where parity is made: at the broker, so that it need not come from this machine, or at the client.",
