@@ -12,6 +12,7 @@ It does not detect damage: callers check every block's digest first. `schedule` 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -34,11 +35,11 @@ LARGEST_N_OF_SMALL_FIELD = 16  # GF(2^4) has 16 elements, and each block needs o
 class ErasureCode:
     """Any k of n blocks restore all n.
 
-    An instance may be used by one thread at a time: it keeps scratch and schedules. Instances share nothing,
-    and all instances of the same k and n produce the same parity.
+    Several threads may use one instance at a time; it keeps schedules, and scratch for each of them. Instances share
+    nothing, and all instances of the same k and n produce the same parity.
 
     k, n: how many blocks hold data, and how many there are in all.
-    keeps_scratch: up to 3 MiB, from one call to the next; without, each call has its own.
+    keeps_scratch: up to 3 MiB a thread, from one call to the next; without, each call has its own.
     block_unit: every block's size in bytes is a positive multiple of this.
     """
 
@@ -54,8 +55,9 @@ class ErasureCode:
         self._parity_bits = expand(field, parity_elements(field, k, n - k))
         self._generator = np.concatenate([np.eye(k * self._w, dtype=np.uint8), self._parity_bits])
         self._rebuilding: OrderedDict[tuple[tuple[int, ...], tuple[int, ...]], Schedule] = OrderedDict()
+        self._lock = threading.Lock()  # of these schedules
         self._keeps_scratch = keeps_scratch
-        self._scratch = np.empty(0, np.uint8)
+        self._scratch: list[Block] = []  # that no call uses now
 
     @cached_property
     def _encoding(self) -> Schedule:
@@ -106,7 +108,9 @@ class ErasureCode:
         used, wanted = tuple(sorted(present)[: self.k]), tuple(sorted(missing))
         if wanted:
             inputs, outputs = [present[index] for index in used], [missing[index] for index in wanted]
-            self._run(self._rebuilding_schedule(used, wanted), inputs, outputs)
+            with self._lock:
+                schedule = self._rebuilding_schedule(used, wanted)
+            self._run(schedule, inputs, outputs)
 
     def _rebuilding_schedule(self, used: tuple[int, ...], wanted: tuple[int, ...]) -> Schedule:
         schedule = self._rebuilding.get((used, wanted))
@@ -126,10 +130,15 @@ class ErasureCode:
 
     def _run(self, schedule: Schedule, inputs: Sequence[Block], outputs: Sequence[Block]) -> None:
         needed = schedule.scratch_size(inputs[0].size)
-        scratch = self._scratch if self._scratch.size >= needed else np.empty(needed, np.uint8)
-        if self._keeps_scratch:
-            self._scratch = scratch
+        try:
+            scratch = self._scratch.pop()
+        except IndexError:
+            scratch = np.empty(needed, np.uint8)
+        if scratch.size < needed:
+            scratch = np.empty(needed, np.uint8)
         schedule.run(inputs, outputs, scratch)
+        if self._keeps_scratch:
+            self._scratch.append(scratch)
 
     def _check_indices(self, present: Mapping[int, Block], missing: Mapping[int, Block]) -> None:
         for index in (*present, *missing):
