@@ -108,8 +108,8 @@ class Channel:
     @property
     def sockets(self) -> list[Socket]:
         """What to wait for: messages, answers and changes; `socket_in_use` among them."""
-        lane = [] if self._lane is None else [self._lane.monitor.socket]
-        return [self.socket_in_use, self._monitor.socket, *lane]
+        lane = [] if self._lane is None else [self._lane.socket, self._lane.monitor.socket]
+        return [self._curve, self._monitor.socket, *lane]
 
     @property
     def socket_in_use(self) -> Socket:
