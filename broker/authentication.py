@@ -87,9 +87,13 @@ class Authentication:
 
 def authenticated_key(frame: zmq.Frame) -> bytes:
     """The CURVE public key (32 bytes) of the peer that sent this frame, as ZAP established it."""
-    return bytes.fromhex(str(frame.get("User-Id")))
+    return _user_id(frame)
 
 
 def lane_of(frame: zmq.Frame) -> bytes:
     """The id of the lane that this frame came on, as ZAP established it."""
+    return _user_id(frame)
+
+
+def _user_id(frame: zmq.Frame) -> bytes:
     return bytes.fromhex(str(frame.get("User-Id")))

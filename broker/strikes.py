@@ -45,13 +45,30 @@ _SAID = 20  # refusals of one period that are said one by one
 
 
 @dataclass
+class _Flood:
+    """What comes within a second; at `limit` it is a flood, and counted anew."""
+
+    limit: int
+    since: float = 0.0
+    count: int = 0
+
+    def note(self, now: float) -> bool:
+        """One more came; whether it is the one that makes a flood of them."""
+        if now - self.since >= _FLOOD_PERIOD:
+            self.since, self.count = now, 0
+        self.count += 1
+        if self.count < self.limit:
+            return False
+        self.count = 0
+        return True
+
+
+@dataclass
 class _Conduct:
     strikes: list[float] = field(default_factory=list)  # when
     banned_until: float = 0.0
-    over_since: float = 0.0
-    over: int = 0  # requests over the credit since then
-    asks_since: float = 0.0
-    asks: int = 0  # for lanes since then
+    over: _Flood = field(default_factory=lambda: _Flood(FLOOD))  # requests over the credit
+    asks: _Flood = field(default_factory=lambda: _Flood(ASKS))  # for lanes
     owed: int = _ALLOWANCE  # answers that may still come
 
 
@@ -77,25 +94,11 @@ class Strikes:
 
     def over_credit(self, key: bytes, now: float) -> bool:
         """A request came over the granted credit; whether so many did that it is a flood."""
-        conduct = self._conduct(key)
-        if now - conduct.over_since >= _FLOOD_PERIOD:
-            conduct.over_since, conduct.over = now, 0
-        conduct.over += 1
-        if conduct.over < FLOOD:
-            return False
-        conduct.over = 0
-        return True
+        return self._conduct(key).over.note(now)
 
     def asked_for_lane(self, key: bytes, now: float) -> bool:
         """A peer asked for a lane; whether so many did that it is a flood."""
-        conduct = self._conduct(key)
-        if now - conduct.asks_since >= _FLOOD_PERIOD:
-            conduct.asks_since, conduct.asks = now, 0
-        conduct.asks += 1
-        if conduct.asks < ASKS:
-            return False
-        conduct.asks = 0
-        return True
+        return self._conduct(key).asks.note(now)
 
     # --- answers that a device has still to give
 

@@ -34,7 +34,6 @@ from common.protocol.identifiers import IDENTIFIER_SIZE
 
 MAX_MESSAGES = 1 << 28  # on one lane in one direction: at 4 MiB each 2^46 blocks, where GCM's bound is some 2^-36
 SECRET_SIZE = 32  # bytes: a token, and what each side gives for the keys
-TAG_SIZE = 16
 _MAGIC = b"TSL1"
 _ASK, _GRANT, _REFUSAL = 1, 2, 3
 _KIND = struct.Struct(">4sB")

@@ -70,12 +70,7 @@ _TIMED_OUT = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ETIMEDOUT})
 
 def make_router(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, domain: str) -> zmq.Socket[bytes]:
     """A broker's socket: CURVE server whose peers the ZAP handler of this process admits under `domain`."""
-    seed_routing_ids()
-    socket = context.socket(zmq.ROUTER)
-    _limit(socket)
-    socket.sndhwm = 2 * HIGH_WATER_MARK
-    _send_heartbeats(socket)
-    socket.router_mandatory = 1
+    socket = _router(context)
     socket.curve_server = 1
     socket.curve_secretkey = z85.encode(pair.secret)
     socket.curve_publickey = z85.encode(pair.public)
@@ -90,14 +85,9 @@ def make_dealer(
 
     `heartbeats`: notice a broker that hangs within three seconds, whatever it said last.
     """
-    socket = context.socket(zmq.DEALER)
-    _limit(socket)
-    if heartbeats:
-        _send_heartbeats(socket)
-    socket.immediate = 1
+    socket = _dealer(context, heartbeats=heartbeats)
     socket.reconnect_ivl = 100
     socket.reconnect_ivl_max = 1000
-    socket.connect_timeout = 2000
     socket.curve_secretkey = z85.encode(pair.secret)
     socket.curve_publickey = z85.encode(pair.public)
     socket.curve_serverkey = z85.encode(server_key)
@@ -106,12 +96,7 @@ def make_dealer(
 
 def make_lane_router(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     """A broker's socket for lanes, whose peers the ZAP handler of this process admits under LANES by their tokens."""
-    seed_routing_ids()
-    socket = context.socket(zmq.ROUTER)
-    _limit(socket)
-    socket.sndhwm = 2 * HIGH_WATER_MARK
-    _send_heartbeats(socket)
-    socket.router_mandatory = 1
+    socket = _router(context)
     socket.plain_server = True
     socket.zap_domain = LANES.encode("ascii")
     return socket
@@ -121,15 +106,30 @@ def make_lane_dealer(
     context: zmq.Context[zmq.Socket[bytes]], lane_id: bytes, token: bytes, *, heartbeats: bool = False
 ) -> zmq.Socket[bytes]:
     """A client's or worker's socket for one lane; its token serves once, so that it never connects anew."""
+    socket = _dealer(context, heartbeats=heartbeats)
+    socket.reconnect_ivl = -1
+    socket.plain_username = lane_id.hex().encode("ascii")
+    socket.plain_password = token.hex().encode("ascii")
+    return socket
+
+
+def _router(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    seed_routing_ids()
+    socket = context.socket(zmq.ROUTER)
+    _limit(socket)
+    socket.sndhwm = 2 * HIGH_WATER_MARK
+    _send_heartbeats(socket)
+    socket.router_mandatory = 1
+    return socket
+
+
+def _dealer(context: zmq.Context[zmq.Socket[bytes]], *, heartbeats: bool) -> zmq.Socket[bytes]:
     socket = context.socket(zmq.DEALER)
     _limit(socket)
     if heartbeats:
         _send_heartbeats(socket)
     socket.immediate = 1
-    socket.reconnect_ivl = -1
     socket.connect_timeout = 2000
-    socket.plain_username = lane_id.hex().encode("ascii")
-    socket.plain_password = token.hex().encode("ascii")
     return socket
 
 
