@@ -7,7 +7,6 @@ The cluster is one of its own, with recorders between the broker and all others:
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from common.vault.folder import VaultFolder
 from common.vault.index import VaultIndex
 from tests import ROOT
 from tests.cluster.conftest import home_of, running_cluster
-from tests.support.ports import own_base_port
+from tests.support.ports import broker_ports, own_base_port
 from tests.support.programs import PATIENCE, User, files_below, random_bytes, sha256_of, wait_until
 from tests.support.searching import (
     Needles,
@@ -71,18 +70,12 @@ def lead_through(brokers_file: Path) -> None:
     save_brokers(brokers_file, known)
 
 
-def ports_of(cluster: LocalCluster) -> list[int]:
-    """The broker's for clients and workers, and for lanes where it has one."""
-    lanes = re.search(r"(\d+) \(lanes\)", (cluster.directory / "logs" / "broker.log").read_text())
-    return [*cluster.ports, *([int(lanes[1])] if lanes is not None else [])]
-
-
 @pytest.fixture(scope="module", params=["lane", "curve"])
 def story(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("secrecy")
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(running_cluster(folder / "cluster", 3, wire=request.param))
-        wire = [stack.enter_context(recorder(port, port, RECORDED)) for port in ports_of(cluster)]
+        wire = [stack.enter_context(recorder(port, port, RECORDED)) for port in broker_ports(cluster)]
         assert len(wire) == (3 if request.param == "lane" else 2)
         user = User(cluster.add_client("secretive", PASSPHRASE), folder / "user")
         lead_through(user.home / "client" / "brokers.json")

@@ -80,9 +80,9 @@ class Gate:
 
 
 @contextlib.contextmanager
-def gate(port: int, onward: int) -> Iterator[Gate]:
+def gate(port: int, onward: int, host: str = HOST) -> Iterator[Gate]:
     """A gate that listens, and is closed at the end."""
-    made = Gate(port, onward)
+    made = Gate(port, onward, host)
     made.start()
     try:
         yield made

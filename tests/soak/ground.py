@@ -100,7 +100,7 @@ class SoakCluster(LocalCluster):
         """What the broker says of the devices; none where it does not answer."""
         pair = load_key_pair(self.directory / "home" / "client" / "client.key")
         own = load_brokers(self.directory / "device-1" / "brokers.json")[0]
-        direct = BrokerAddress(own.host, self.base_port, self.base_port + 1, own.public_key)
+        direct = BrokerAddress(HOST, self.base_port, self.base_port + 1, own.public_key)
 
         async def ask() -> list[Device]:
             async with Link(ClientIdentity(pair, [direct]), None) as link:
@@ -147,12 +147,13 @@ class SoakCluster(LocalCluster):
             self.start_device(index, *arguments)
         self.wait_alive()
 
-    def lead_through(self, base_port: int, indices: Iterable[int], *homes: Path) -> None:
-        """Have these devices (which do not run), and the clients with these homes, go to other ports."""
+    def lead_through(self, base_port: int, indices: Iterable[int], *homes: Path, host: Optional[str] = None) -> None:
+        """Have these devices (which do not run), and the clients with these homes, go to other ports, or a host."""
         folders = [self.directory / self.devices[index - 1] for index in indices]
         for path in [folder / "brokers.json" for folder in folders] + [h / "client" / "brokers.json" for h in homes]:
             known = load_brokers(path)
-            save_brokers(path, [BrokerAddress(b.host, base_port, base_port + 1, b.public_key) for b in known])
+            led = [BrokerAddress(host or b.host, base_port, base_port + 1, b.public_key) for b in known]
+            save_brokers(path, led)
 
 
 def shifted(program: str) -> list[str]:

@@ -16,13 +16,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from tests.soak.gate import gate
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user, shifted
 from tests.soak.proof import Figures, Part, Terms, hold_for, main
 from tests.support.devices import staging_begins
-from tests.support.ports import own_base_port
+from tests.support.ports import broker_ports
 from tests.support.programs import files_below, finish, wait_until
 
 STOPPED = 30.0  # seconds, at full scale
@@ -30,6 +30,7 @@ IN_STEP = 10.0  # seconds after the end of a fault
 TEN_YEARS = 10 * 365.25 * 86400  # seconds
 DEADLINE = 120.0  # seconds
 FOUR_OF_SIX = ("-k", "4", "-n", "6")
+_BEHIND = "127.0.0.2"  # where the broker is for those behind the gates, at its own ports
 
 
 def _seconds(terms: Terms) -> float:
@@ -161,19 +162,22 @@ def partition(terms: Terms) -> Figures:
     seconds, times = _seconds(terms), 3 if terms.scale >= 1 else 1
     behind = (1, 2, 3)
     with _ready(terms) as (cluster, keeper, watch):
-        port = own_base_port()  # only now: the cluster's own are taken
         for index in behind:
             cluster.kill_device(index)
-        cluster.lead_through(port, behind)
-        with gate(port + 1, cluster.base_port + 1) as cut:
+        cluster.lead_through(cluster.base_port, behind, host=_BEHIND)
+        _, *of_workers = broker_ports(cluster)  # theirs, and that of the lanes
+        with ExitStack() as stack:
+            cuts = [stack.enter_context(gate(port, port, _BEHIND)) for port in of_workers]
             cluster.revive()
             watch.in_step()
             for _ in range(times):
                 with _storing_meanwhile(cluster, keeper):
-                    cut.shut()
+                    for cut in cuts:
+                        cut.shut()
                     hold_for(seconds)
                     assert _get_exit(keeper) in (0, 5, 7), "three of six devices are left of four that are needed"
-                    cut.open()
+                    for cut in cuts:
+                        cut.open()
                 watch.in_step()
             keeper.check_on_disks(cluster)
             cluster.stop()

@@ -6,7 +6,9 @@ A port that was found free is not yet taken, so of two that draw from one range 
 from __future__ import annotations
 
 import os
+import re
 
+from cluster.local import LocalCluster
 from cluster.ports import SEARCHED, find_base_port
 
 _MOST = 4  # ports that one draws beyond its base port, and that must not be the next range's either
@@ -23,3 +25,9 @@ def own_base_port(brokers: int = 1) -> int:
 def part(whole: range, number: int, count: int) -> range:
     size = len(whole) // count
     return whole[number * size : (number + 1) * size]
+
+
+def broker_ports(cluster: LocalCluster) -> list[int]:
+    """Those of a cluster's only broker: for clients, for workers, and for lanes where it has one."""
+    lanes = re.findall(r"(\d+) \(lanes\)", (cluster.directory / "logs" / "broker.log").read_text())
+    return [*cluster.ports, *map(int, lanes[-1:])]
